@@ -1,0 +1,1 @@
+"""One simulated venue: books, matching, accounts, limits, latency, faults. Knows no wire protocol."""
