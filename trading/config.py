@@ -1,0 +1,94 @@
+"""What an engine is told to run: exchanges, accounts, bots. Frozen; a change is a new value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from trading.instruments import Market
+
+
+class ExchangeSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A trading venue and how to reach it.
+
+    ``code`` names it in this installation (``binance-sim``), ``ccxt_id`` picks the protocol. ``urls`` overrides
+    hosts: ``rest`` (``http://127.0.0.1:9001``) and ``ws`` (``ws://127.0.0.1:9001``), without a path; empty means
+    the real exchange (or its testnet when ``environment`` is ``testnet``).
+    """
+
+    code: str
+    ccxt_id: str
+    environment: str  # "live", "testnet", "simulated"
+    urls: Mapping[str, str] = {}
+
+
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """API credentials. Never logged: repr hides them."""
+
+    api_key: str
+    secret: str
+    passphrase: str = ""
+
+    def __repr__(self) -> str:
+        return "Credentials(***)"
+
+
+class AccountConfig(msgspec.Struct, frozen=True, kw_only=True):
+    account_id: int
+    label: str
+    exchange: ExchangeSpec
+    credentials: Credentials | None  # None: paper only
+    armed_for_live: bool = False
+    # Balances a paper account starts from when the store knows none, by asset.
+    paper_balances: Mapping[str, Decimal] = {}
+
+
+class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One strategy instance.
+
+    ``accounts`` maps exchange code to account id. ``markets`` are the markets it may trade (spot and derivatives);
+    routes are built between those that share base and quote.
+    """
+
+    bot_id: int
+    name: str
+    mode: str  # "paper" or "live"
+    markets: tuple[Market, ...]
+    accounts: Mapping[str, int]
+    min_net_edge_bps: float = 2.0
+    max_edge_bps: float = 200.0  # above: too good to be true
+    max_trade_notional: Decimal = Decimal(1000)
+    max_book_age_ms: float = 1000.0
+    max_open_trades: int = 1
+    cooldown_ms: float = 250.0  # per route, after a trade closed
+    price_tolerance_bps: float = 2.0  # how far a limit may stand beyond the worst price walked
+    leg_policy: str = "together"  # a LegPolicy
+    # A trade whose legs filled unequally: how far beyond the entry price it is completed, and until when; then how far
+    # it is completed, undone or hedged elsewhere, and until when; and what all of it may cost, in the quote asset.
+    repair_tolerance_bps: float = 30.0
+    completion_seconds: float = 3.0
+    unwind_tolerance_bps: float = 100.0
+    unwind_seconds: float = 30.0
+    max_repair_loss: Decimal | None = None  # None: what the tolerances allow
+    order_timeout_ms: float = 15_000.0
+    max_quote_deviation_bps: float | None = None  # of a leg's mid from the median of the pair's markets; None: off
+    max_daily_loss: Decimal | None = None  # in the quote asset; None: off
+    # What the store knows when the bot is started, by trade mode and quote asset.
+    realised_today: Mapping[str, Mapping[str, Decimal]] = {}
+    # Trades that were left exposed since somebody last started the bot, with the reason: they block it.
+    exposed: Mapping[str, str] = {}
+
+
+class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """One engine: one owner's accounts and the bots that should run."""
+
+    owner_id: int
+    id_prefix: str  # installation's own, 4 alphanumerics: ids stay unique across fresh databases
+    lease_token: int
+    accounts: tuple[AccountConfig, ...]
+    bots: tuple[BotConfig, ...]
+    live_allowed: bool = False  # ARB_ALLOW_LIVE_ORDERS=1
+    # Markets beyond the bots' own: those of trades that may still be open though their bot no longer runs.
+    markets: tuple[Market, ...] = ()

@@ -1,0 +1,115 @@
+"""One running bot inside an engine: its configuration, what it is observed to do, its routes and its day."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from risk.policy.limits import Limits, Situation
+from trading.config import BotConfig
+from trading.execution.desk import TradeTerms
+from trading.execution.planner import limits_of, terms_of
+from trading.execution.purses import Purses
+from trading.messages import TradeRecord
+
+ZERO = Decimal(0)
+NS_PER_DAY = 86_400 * 10**9
+
+LIVE = "live"  # of accounts
+STARTING, RUNNING, BLOCKED, STOPPING, STOPPED, FAILED = (
+    "starting",
+    "running",
+    "blocked",
+    "stopping",
+    "stopped",
+    "failed",
+)
+
+
+class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """What a bot is seen to do, and why if it isn't trading."""
+
+    bot_id: int
+    name: str
+    observed: str
+    reason: str
+    paper: bool
+    open_trades: int
+    counters: Mapping[str, int]
+
+
+class RunningBot:
+    """State of one bot. ``stopping`` once it is no longer wanted; ``faults`` keep it from trading, by cause."""
+
+    def __init__(self, config: BotConfig, purses: Purses) -> None:
+        self.configure(config, purses)
+        self.observed = STARTING
+        self.reason = ""
+        self.kept = False  # stays on the roster after its last trade, for the engine's last report
+        self.start_over()
+        self.open_trades: set[str] = set()
+        self.busy_routes: dict[str, str] = {}  # route to the trade that has it
+        self.cooling: dict[str, int] = {}  # route to the monotonic time it may trade again
+        self.counters: Counter[str] = Counter()
+        self._results: dict[str, tuple[int, Decimal]] = {}  # trade to the day and profit counted for it
+        self._days: dict[tuple[int, str, str], Decimal] = {}  # by day, mode and quote asset
+        self._known = config.realised_today
+        self._known_day: int | None = None
+
+    def configure(self, config: BotConfig, purses: Purses) -> None:
+        """Take a new configuration; open trades keep the terms they were opened with."""
+        self.config = config
+        self.purses = purses
+        self.limits: Limits = limits_of(config)
+        self.terms: TradeTerms = terms_of(config, purses.by_exchange, paper=purses.paper)
+
+    def start_over(self) -> None:
+        """Begin without faults but those its configuration knows of: whoever starts a bot again has looked."""
+        self.stopping = False
+        self.faults: dict[str, str] = {}
+        for trade, reason in self.config.exposed.items():
+            self.block(trade, reason)
+
+    def block(self, trade: str, reason: str) -> None:
+        """Keep the bot from trading because a trade of its is exposed."""
+        self.faults[trade] = f"trade {trade} is exposed: {reason}"
+
+    def situation(self, quote: str, now_ns: int) -> Situation:
+        return Situation(open_trades=len(self.open_trades), realised_today=self.realised(quote, now_ns))
+
+    def realised(self, quote: str, now_ns: int) -> Decimal:
+        """Return the results of the present UTC day in ``quote``, of the money the bot trades with now."""
+        day = now_ns // NS_PER_DAY
+        if self._known_day is None:
+            self._known_day = day
+        mode = self.purses.mode
+        known = self._known.get(mode, {}).get(quote, ZERO) if day == self._known_day else ZERO
+        return known + self._days.get((day, mode, quote), ZERO)
+
+    def count_result(self, record: TradeRecord, now_ns: int) -> None:
+        """Count a finished trade's profit once; if a late fill changes it, count the difference."""
+        profit = record.realised_profit
+        if profit is None:
+            return
+        day, counted = self._results.get(record.trade_id, (now_ns // NS_PER_DAY, ZERO))
+        key = (day, record.mode, record.quote)
+        self._days[key] = self._days.get(key, ZERO) + profit - counted
+        self._results[record.trade_id] = (day, profit)
+        if len(self._results) > 10_000:
+            self._results.pop(next(iter(self._results)))
+        for old in [key for key in self._days if key[0] < day - 1]:
+            del self._days[old]
+
+    def status(self) -> BotStatus:
+        return BotStatus(
+            bot_id=self.config.bot_id,
+            name=self.config.name,
+            observed=self.observed,
+            reason=self.reason,
+            paper=self.purses.paper,
+            open_trades=len(self.open_trades),
+            counters=dict(self.counters),
+        )

@@ -1,0 +1,122 @@
+"""What every trade of one engine works with: store, money, venues, markets, prices, clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from trading.execution.explained import Explained
+from trading.execution.footprints import Footprint, Footprints
+from trading.execution.ladder import Ladder
+from trading.execution.latency import Stages
+from trading.execution.waiting import Signal
+from trading.instruments import Market, Side
+from trading.marketdata.book import Book
+from trading.marketdata.hub import MarketState
+from trading.messages import OrderIntent
+from trading.portfolio import Portfolio, Purse
+from trading.ports import Clock, Publisher, Store, Venue
+
+LIVE = "live"
+ANSWER_WEIGHT = 0.2  # of the newest answer in the smoothed time
+
+
+class TradeTerms(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trade takes over from its bot when it is opened; later changes of the bot don't touch it.
+
+    ``purses`` says whose money pays on each exchange, by exchange code.
+    """
+
+    bot_name: str
+    paper: bool
+    purses: Mapping[str, Purse]
+    max_book_age_ms: float
+    price_tolerance_bps: float
+    order_timeout_ms: float
+    ladder: Ladder
+    # What may hedge a leg besides the trade's own markets: keys of all the bot's markets.
+    markets: tuple[str, ...] = ()
+
+
+class Desk:
+    """Shared by an engine and its trades.
+
+    ``halted`` is set for good once the lease is lost, ``may_send`` says at any moment whether it may have passed on:
+    nothing is sent then.
+    """
+
+    def __init__(
+        self,
+        *,
+        owner_id: int,
+        store: Store,
+        publisher: Publisher,
+        clock: Clock,
+        state_of: Callable[[Market], MarketState | None],
+        tradable: Callable[[MarketState, float], bool],
+        on_alarm: Callable[[str], None],
+        may_send: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.owner_id = owner_id
+        self.store = store
+        self.publisher = publisher
+        self.clock = clock
+        self.portfolio = Portfolio()
+        self.explained = Explained()
+        self.footprints = Footprints()
+        self.stages = Stages()
+        self.markets: dict[str, Market] = {}
+        self.venues: dict[Purse, Venue] = {}
+        self.live_purses: set[Purse] = set()
+        self.answer_seconds: dict[Purse, float] = {}  # to placements, smoothed
+        self.answered = Signal()  # that one of them has changed
+        self.halted = ""
+        self._state_of = state_of
+        self._tradable = tradable
+        self.alarm = on_alarm
+        self.may_send = may_send
+
+    def note_answer(self, purse: Purse, seconds: float) -> None:
+        """Count how long an account's exchange took to answer a placement."""
+        known = self.answer_seconds.get(purse, seconds)
+        self.answer_seconds[purse] = known + ANSWER_WEIGHT * (seconds - known)
+        self.answered.notify()
+
+    def release_budget(self, intent: OrderIntent) -> None:
+        """Give back the request budget of an order that will not be sent."""
+        for purse, venue in self.venues.items():
+            if purse.account_id == intent.account_id:
+                venue.release_order(intent.client_order_id)
+
+    def fresh_book(self, market: Market, max_age_ms: float) -> Book | None:
+        """Return the market's book if it may be traded on now: live, following, uncrossed and young enough."""
+        state = self._state_of(market)
+        if state is None or state.book.crossed or not self._tradable(state, max_age_ms):
+            return None
+        return state.book
+
+    def own_trace(self, market: Market, side: Side, purse: Purse) -> str:
+        """Say why an order of this side would meet a book that may show our own doing; empty when it doesn't."""
+        state = self._state_of(market)
+        if state is None:
+            return ""
+        footprint = Footprint(market.key, side, purse.paper)
+        return self.footprints.refusal(footprint, state.book_monotonic_ns, self.clock.monotonic_ns())
+
+    def mid(self, market: Market) -> float | None:
+        """Return the mid price of a live market."""
+        state = self._state_of(market)
+        if state is None or state.status != LIVE or state.bid <= 0 or state.ask <= 0:
+            return None
+        return (state.bid + state.ask) / 2
+
+    def value(self, asset: str, quote: str) -> Decimal | None:
+        """Return the price of ``asset`` in ``quote`` from a live market of ours, or None."""
+        for market in self.markets.values():
+            if (market.base, market.quote, market.kind) == (asset, quote, "spot"):
+                mid = self.mid(market)
+                if mid is not None:
+                    return Decimal(repr(mid))
+        return None

@@ -1,0 +1,327 @@
+"""Compares every account with its exchange now and then, and on request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
+
+import msgspec
+
+from trading.execution.desk import Desk
+from trading.execution.ids import is_ours
+from trading.execution.reconciliation import (
+    LOOK_BACK_NS,
+    MARGIN_NS,
+    DifferenceKind,
+    Executions,
+    Expected,
+    Findings,
+    Reading,
+    Reconciliation,
+    compare,
+    differing,
+)
+from trading.execution.waiting import Signal
+from trading.messages import AccountBalance, Fill, OrderEvent, OrderState
+from trading.portfolio import Purse
+from trading.ports import LeaseLost, StoreUnavailable, Venue
+
+FIRST_SECONDS = 5.0  # after the start: what streams and sweeps bring comes first
+RECONCILE_SECONDS = 60.0
+RETRY_SECONDS = 1.0
+# An account that trades is rarely quiet. Waiting for it to be costs nothing, a comparison costs requests; the next
+# round comes anyway.
+QUIET_SECONDS, QUIET_PAUSE_SECONDS = 10.0, 0.1
+TRIES = 4
+# An exchange's balances may lag behind its executions: amounts count when they are still the same so much later.
+CONFIRM_SECONDS = 3.0
+UNDER_WAY = "orders are under way"
+TO_CONFIRM = "balances differ, and do not stay the same"
+LONGEST_NS = 24 * 3600 * 10**9  # how far back executions are asked for when the books have not matched for long
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What came of looking at one account: compared or not (then why), and how many differences it has."""
+
+    account_id: int
+    compared: bool
+    differences: int = 0
+    why: str = ""
+
+
+class Reconciler:
+    """Looks at the accounts of one engine that have a private stream.
+
+    ``in_flight`` returns the assets that orders without a known outcome may have moved, None while anything else of
+    ours is under way on the account. ``activity`` is a number that changes whenever something happens on it.
+    ``on_order`` takes what turned out to be news of our orders; ``on_change`` is called when an account's fault may
+    have changed.
+    """
+
+    def __init__(
+        self,
+        desk: Desk,
+        prefix: str,
+        *,
+        in_flight: Callable[[Purse], frozenset[str] | None],
+        activity: Callable[[Purse], object],
+        on_order: Callable[[Purse, OrderEvent], None],
+        on_change: Callable[[], None],
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self._desk = desk
+        self._prefix = prefix
+        self._in_flight = in_flight
+        self._activity = activity
+        self._on_order = on_order
+        self._on_change = on_change
+        self._faults: dict[Purse, str] = {}
+        self._strangers: dict[Purse, dict[str, str]] = {}  # orders of ours that no book knows, with their markets
+        self._dismissed: set[str] = set()  # those of them that a person has looked at
+        self._hurry = False
+        self._read_once: set[Purse] = set()  # what the last comparison found is known
+        self._wanted: set[Purse] = set()  # to be read as soon as may be
+        self._wake = Signal()
+        self._amounts: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which balances differed when last looked at
+        self._seen: dict[Purse, tuple[Mapping[str, Decimal], Executions]] = {}  # amounts, and what explained them
+        self._one_at_a_time = asyncio.Lock()
+
+    def fault(self, purse: Purse) -> str:
+        """Return why an account takes no new trades as far as its orders on the exchange go, or an empty string.
+
+        What the last comparison found, be it another process's, holds until the next: an account that nothing is
+        known of yet is read first.
+        """
+        if purse.paper or purse in self._read_once:
+            return self._faults.get(purse, "")
+        self._wanted.add(purse)
+        self._wake.notify()
+        return f"account {purse.account_id}: what the last comparison found is being read"
+
+    def is_reading(self, purse: Purse) -> bool:
+        """Return whether an account's fault is only that nothing is known of it yet."""
+        return not purse.paper and purse not in self._read_once
+
+    def meet_stranger(self, purse: Purse, client_id: str, market: str) -> None:
+        """Block an account on whose stream an order of ours has shown up that no book knows; look at it soon."""
+        self._strangers.setdefault(purse, {})[client_id] = market
+        self._block(purse, ())
+        self._hurry = True
+        self._wake.notify()
+
+    def knows_stranger(self, client_id: str) -> bool:
+        """Return whether an order is one that is known to be in no book."""
+        return any(client_id in orders for orders in self._strangers.values())
+
+    async def run(self) -> None:
+        """Look at all accounts every minute until cancelled."""
+        clock = self._desk.clock
+        look_at = clock.monotonic_ns() + int(FIRST_SECONDS * 1e9)
+        retry = 0.0
+        while True:
+            seconds = (look_at - clock.monotonic_ns()) / 1e9
+            if self._wanted:
+                seconds = min(seconds, retry)
+            await self._wake.wait(clock, seconds)
+            retry = 0.0 if await self._read_wanted() else RETRY_SECONDS
+            if self._hurry or clock.monotonic_ns() >= look_at:
+                self._hurry = False
+                await self.look()
+                look_at = clock.monotonic_ns() + int(RECONCILE_SECONDS * 1e9)
+
+    async def _read_wanted(self) -> bool:
+        """Read what the last comparison found of accounts that nothing is known of; False if the store is away."""
+        for purse in sorted(self._wanted, key=lambda purse: purse.account_id):
+            try:
+                expected = await self._desk.store.expected(purse.account_id)
+            except (StoreUnavailable, LeaseLost):
+                return False
+            except Exception as error:  # that account stays as it is, the others are looked at
+                self._desk.alarm(
+                    f"account {purse.account_id}: its books can't be read: {type(error).__name__}: {error}"
+                )
+                self._wanted.discard(purse)
+                continue
+            self._wanted.discard(purse)
+            self._read_once.add(purse)
+            self._block(purse, expected.unknown_orders)
+            self._on_change()
+        return True
+
+    async def look(self) -> list[Outcome]:
+        """Compare every account that is live now; whatever goes wrong with one stops no other."""
+        async with self._one_at_a_time:
+            return [await self._look_at(purse) for purse in self._purses()]
+
+    def _purses(self) -> list[Purse]:
+        live = [purse for purse in self._desk.live_purses if not purse.paper]
+        return sorted(live, key=lambda purse: purse.account_id)
+
+    async def _look_at(self, purse: Purse) -> Outcome:
+        clock = self._desk.clock
+        deadline_ns = clock.monotonic_ns() + int(QUIET_SECONDS * 1e9)
+        why, tries = UNDER_WAY, 0
+        while tries < TRIES and clock.monotonic_ns() < deadline_ns:
+            if self._in_flight(purse) is None:
+                await clock.sleep(QUIET_PAUSE_SECONDS)
+                continue
+            tries += 1
+            try:
+                result = await self._attempt(purse)
+            except (StoreUnavailable, LeaseLost) as error:
+                return Outcome(purse.account_id, False, why=str(error))
+            except Exception as error:
+                self._desk.alarm(f"account {purse.account_id} can't be reconciled: {type(error).__name__}: {error}")
+                return Outcome(purse.account_id, False, why=f"{type(error).__name__}: {error}")
+            if not isinstance(result, str):
+                self.counters["reconciliations"] += 1
+                return Outcome(purse.account_id, True, len(result.differences))
+            why = result
+            await clock.sleep(CONFIRM_SECONDS if why == TO_CONFIRM else QUIET_PAUSE_SECONDS)
+        self.counters["reconciliations_put_off"] += 1
+        return Outcome(purse.account_id, False, why=why)
+
+    async def _attempt(self, purse: Purse) -> Findings | str:
+        """Compare one account once; return why it could not be if its figures may not belong together."""
+        store, clock = self._desk.store, self._desk.clock
+        begun = self._activity(purse)
+        left_out = self._in_flight(purse)
+        if left_out is None:
+            return UNDER_WAY
+        await store.flush()
+        before = await store.expected(purse.account_id)
+        venue = self._desk.venues[purse]
+        reading = await self._read(venue, purse, before, left_out)
+        if isinstance(reading, str):
+            return reading
+        reports: Sequence[OrderEvent | Fill] = [*reading.open_orders, *reading.executions.fills]
+        await store.flush()
+        expected = await store.expected(
+            purse.account_id,
+            client_order_ids=frozenset(report.client_order_id for report in reports if report.client_order_id),
+            exchange_order_ids=frozenset(report.exchange_order_id for report in reports if report.exchange_order_id),
+        )
+        if (self._activity(purse), self._in_flight(purse)) != (begun, left_out) or expected.balances != before.balances:
+            return UNDER_WAY
+        findings = compare(
+            expected, reading, self._desk.markets, self._ours, left_out, strangers=self._strangers.get(purse, {})
+        )
+        self._take_news(purse, findings)
+        if not self._is_confirmed(purse, findings):
+            return TO_CONFIRM
+        self._judge(purse, expected, findings)
+        new = await store.record_reconciliation(
+            Reconciliation(
+                account_id=purse.account_id,
+                findings=findings,
+                ledger=expected.balances,
+                left_out=left_out,
+                at_ns=clock.time_ns(),
+            )
+        )
+        if new:
+            self.counters["differences"] += new
+            self._desk.alarm(f"account {purse.account_id}: {new} new differences between our books and the exchange")
+        return findings
+
+    async def _read(self, venue: Venue, purse: Purse, books: Expected, left_out: frozenset[str]) -> Reading | str:
+        """Read the account: balances twice, around everything else, so that it all belongs together."""
+        first = await venue.balances()
+        orders = await venue.open_orders()
+        if orders is None or not first:
+            return "the exchange does not tell balances and open orders"
+        amounts = differing(books, _totals(first), left_out)
+        executions = await self._executions(venue, purse, books, amounts, left_out)
+        if isinstance(executions, str):
+            return executions
+        last = await venue.balances()
+        if _totals(first) != _totals(last):
+            return "balances moved meanwhile"
+        self._seen[purse] = amounts, executions
+        return Reading(balances=_totals(last), open_orders=tuple(orders), executions=executions)
+
+    async def _executions(
+        self, venue: Venue, purse: Purse, books: Expected, amounts: Mapping[str, Decimal], left_out: frozenset[str]
+    ) -> Executions | str:
+        """Return what may explain amounts: executions in the markets of their assets, from before the books last
+        matched.
+
+        Books that match need none, and amounts that are what they were are explained by what explained them; that
+        saves an account of many markets its request budget. Disputed orders are looked for every time.
+        """
+        seen = self._seen.get(purse)
+        if not left_out and seen is not None and seen[0] == amounts:
+            return seen[1]
+        now_ns = self._desk.clock.time_ns()
+        since_ns = max(books.since_ns - LOOK_BACK_NS, now_ns - LONGEST_NS) - MARGIN_NS
+        assets = {*amounts, *left_out}
+        markets: set[str] = set()
+        fills: list[Fill] = []
+        for market in list(self._desk.markets.values()):
+            if market.exchange == venue.exchange and {market.base, market.quote} & assets:
+                found = await venue.trades(market.key, since_ns)
+                if found is None:
+                    return f"the exchange does not tell the executions in {market.symbol}"
+                fills += found
+                markets.add(market.key)
+        return Executions(fills=tuple(fills), markets=frozenset(markets), since_ns=since_ns, until_ns=now_ns)
+
+    def _ours(self, client_id: str) -> bool:
+        return is_ours(client_id, self._prefix, self._desk.owner_id)
+
+    def _is_confirmed(self, purse: Purse, findings: Findings) -> bool:
+        """Return whether balances differ by what they differed by a moment ago, or not at all."""
+        amounts = {one.asset: one.amount for one in findings.differences if one.kind is DifferenceKind.BALANCE}
+        before = self._amounts.get(purse, {})
+        self._amounts[purse] = amounts
+        return all(before.get(asset) == amount for asset, amount in amounts.items())
+
+    def _take_news(self, purse: Purse, findings: Findings) -> None:
+        for fill in findings.missing_fills:
+            self.counters["missing_fills"] += 1
+            self._on_order(
+                purse,
+                OrderEvent(
+                    account_id=purse.account_id,
+                    market=fill.market,
+                    client_order_id=fill.client_order_id,
+                    exchange_order_id=fill.exchange_order_id,
+                    state=OrderState.PARTIALLY_FILLED,
+                    fills=(fill,),
+                    source="query",
+                    cause="found by reconciliation",
+                    exchange_ns=fill.exchange_ns,
+                    received_ns=self._desk.clock.time_ns(),
+                ),
+            )
+        for event in findings.open_ours:
+            self._on_order(purse, event)
+
+    def _judge(self, purse: Purse, expected: Expected, findings: Findings) -> None:
+        """Block an account that has orders of ours nobody knows, until a person has dismissed each of them."""
+        kind = DifferenceKind.UNKNOWN_ORDER
+        found = [one.key for one in findings.differences if one.kind is kind]
+        self._dismissed |= {key for its_kind, key in expected.dismissed if its_kind == kind.value}
+        unknown = (*expected.unknown_orders, *found)
+        known = self.fault(purse)
+        self._read_once.add(purse)
+        self._wanted.discard(purse)
+        self._block(purse, unknown)
+        if self.fault(purse) != known:
+            self._on_change()
+
+    def _block(self, purse: Purse, unknown: Sequence[str]) -> None:
+        self._faults.pop(purse, None)
+        every = dict.fromkeys((*unknown, *self._strangers.get(purse, {})))
+        blocking = [client_id for client_id in every if client_id not in self._dismissed]
+        if blocking:
+            self._faults[purse] = (
+                f"account {purse.account_id}: the exchange has orders of ours that the database does not know "
+                f"({len(blocking)}), such as {blocking[0]}"
+            )
+
+
+def _totals(balances: Sequence[AccountBalance]) -> dict[str, Decimal]:
+    return {balance.asset: balance.free + balance.used for balance in balances if balance.free or balance.used}

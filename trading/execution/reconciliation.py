@@ -1,0 +1,351 @@
+"""Compare an account as the exchange shows it with what our books say. Pure: figures in, findings out.
+
+What an exchange tells in several answers may not belong together; whoever reads it makes sure that nothing moved
+between (:mod:`trading.execution.reconciler`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Context, Decimal, localcontext
+from enum import StrEnum
+
+import msgspec
+
+from trading.instruments import Market
+from trading.messages import Fill, OrderEvent
+
+ZERO = Decimal(0)
+# Exchanges keep eight places; products of price and quantity may have more.
+ROUNDING = Decimal("0.00000001")
+MARGIN_NS = 60 * 10**9  # exchanges' clocks differ, and executions are listed late
+# How far before the last match executions are asked for: one that is taken back later than this is not recognised, and
+# shows as a difference of balances only.
+LOOK_BACK_NS = 600 * 10**9
+KEY_LENGTH = 64
+EXACT = Context(prec=60)
+
+
+class DifferenceKind(StrEnum):
+    BALANCE = "balance"
+    FOREIGN_ORDER = "foreign_order"
+    UNKNOWN_ORDER = "unknown_order"
+    TAKEN_BACK = "taken_back"
+
+
+class DifferenceCause(StrEnum):
+    """What most likely led to a difference."""
+
+    DEPOSIT = "deposit"
+    WITHDRAWAL = "withdrawal"
+    MANUAL_TRADE = "manual_trade"
+    FOREIGN_ORDER = "foreign_order"
+    UNKNOWN_ORDER = "unknown_order"
+    FEE = "fee"
+    ROUNDING = "rounding"
+    TAKEN_BACK = "taken_back"
+
+
+class Expected(msgspec.Struct, frozen=True, kw_only=True):
+    """What our books say of one account.
+
+    ``balances`` are the ledger's, by asset. ``orders`` maps exchange order ids to client order ids and ``client_ids``
+    has the client order ids known, both of those asked for; ``fills`` maps (market, exchange trade id) to the moment of
+    the execution, of those booked since LOOK_BACK_NS before ``since_ns``, the moment before which the books are known
+    to have matched. ``opened_ns`` is 0 while the ledger has
+    no opening balance. ``dismissed`` are (kind, key) of differences that a person said are none; ``unknown_orders``
+    are orders of ours that a comparison found, no book knows and nobody has dismissed.
+    """
+
+    account_id: int
+    opened_ns: int = 0
+    since_ns: int = 0
+    balances: Mapping[str, Decimal] = {}
+    orders: Mapping[str, str] = {}
+    client_ids: frozenset[str] = frozenset()
+    fills: Mapping[tuple[str, str], int] = {}
+    fees_pending: int = 0
+    dismissed: frozenset[tuple[str, str]] = frozenset()
+    unknown_orders: tuple[str, ...] = ()
+
+
+class Executions(msgspec.Struct, frozen=True, kw_only=True):
+    """The executions an exchange listed in some markets (keys), all of them between two moments of the wall clock."""
+
+    fills: tuple[Fill, ...] = ()
+    markets: frozenset[str] = frozenset()
+    since_ns: int = 0
+    until_ns: int = 0
+
+
+class Reading(msgspec.Struct, frozen=True, kw_only=True):
+    """What the exchange says of one account: totals by asset, open orders, and executions where they were asked for."""
+
+    balances: Mapping[str, Decimal]
+    open_orders: tuple[OrderEvent, ...] = ()
+    executions: Executions = Executions()
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """One difference, keyed by account, kind and key; ``amount`` is theirs less ours."""
+
+    kind: DifferenceKind
+    key: str
+    cause: DifferenceCause
+    suggestion: str
+    market: str = ""
+    asset: str = ""
+    ours: Decimal | None = None
+    theirs: Decimal | None = None
+    amount: Decimal | None = None
+
+
+def differing(expected: Expected, balances: Mapping[str, Decimal], left_out: frozenset[str]) -> Mapping[str, Decimal]:
+    """Return theirs less ours by asset, where they differ and the ledger is open."""
+    with localcontext(EXACT):
+        amounts = {asset: amount for asset, _, _, amount in _amounts(expected, balances, left_out)}
+    return amounts if expected.opened_ns else {}
+
+
+class Findings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a comparison found.
+
+    ``missing_fills`` are executions of our orders that are not booked, ``open_ours`` open orders of ours: both are
+    news, to be fed through the ordinary path. ``opening`` is what opens the ledger (None: nothing is to be opened).
+    ``balances_compared`` is False where executions were missing: then balances are looked at the next time.
+    """
+
+    missing_fills: tuple[Fill, ...] = ()
+    open_ours: tuple[OrderEvent, ...] = ()
+    opening: Mapping[str, Decimal] | None = None
+    differences: tuple[Difference, ...] = ()
+    foreign_orders: int = 0
+    balances_compared: bool = False
+
+
+class Reconciliation(msgspec.Struct, frozen=True, kw_only=True):
+    """One account's comparison, to be stored. ``ledger`` is what the books said when it was made: where they say
+    something else by now, that asset's figures are out of date and left out. ``left_out`` are assets not compared."""
+
+    account_id: int
+    findings: Findings
+    ledger: Mapping[str, Decimal]
+    left_out: frozenset[str]
+    at_ns: int
+
+
+def compare(
+    expected: Expected,
+    reading: Reading,
+    markets: Mapping[str, Market],
+    is_ours: Callable[[str], bool],
+    left_out: frozenset[str] = frozenset(),
+    *,
+    strangers: Mapping[str, str] | None = None,
+) -> Findings:
+    """Return how the exchange's account differs from the books.
+
+    ``is_ours`` says whether a client order id is one this installation makes for this owner. ``left_out`` are assets
+    that an order without a known outcome may have moved: their balances explain nothing yet. ``strangers`` are orders
+    of ours, with their markets, that were met before and no book knows.
+    """
+    missing: list[Fill] = []
+    foreign: list[Fill] = []
+    unknown: list[Fill] = []
+    unbooked = {client_id: _unknown_order(client_id, market) for client_id, market in (strangers or {}).items()}
+    for fill in reading.executions.fills:
+        if (fill.market, fill.exchange_trade_id) in expected.fills:
+            continue
+        client_id = _client_id(expected, fill.client_order_id, fill.exchange_order_id, is_ours)
+        if client_id in expected.client_ids:
+            missing.append(msgspec.structs.replace(fill, client_order_id=client_id))
+        elif client_id:
+            unknown.append(fill)
+            unbooked.setdefault(client_id, _unknown_order(client_id, fill.market))
+        elif fill.exchange_ns >= max(expected.opened_ns, expected.since_ns - MARGIN_NS):
+            foreign.append(fill)
+    open_ours: list[OrderEvent] = []
+    found: list[Difference] = []
+    for event in reading.open_orders:
+        client_id = _client_id(expected, event.client_order_id, event.exchange_order_id, is_ours)
+        if client_id in expected.client_ids:
+            open_ours.append(msgspec.structs.replace(event, client_order_id=client_id))
+        elif client_id:
+            unbooked[client_id] = _unknown_order(client_id, event.market)
+        else:
+            found.append(_foreign_order(event))
+    foreign_orders = len(found)
+    taken_back = _taken_back(expected, reading.executions)
+    found += [_taken(market, trade_id) for market, trade_id in taken_back]
+    touched = frozenset(
+        asset for key, _ in taken_back if key in markets for asset in (markets[key].base, markets[key].quote)
+    )
+    opening = None
+    compared = bool(expected.opened_ns) and not missing
+    with localcontext(EXACT):
+        if compared:
+            by_hand, strange = _effects(foreign, markets), _effects(unknown, markets)
+            found += _balances(expected, reading, by_hand, strange, touched, left_out)
+        elif not expected.opened_ns and not missing and not left_out:
+            opening = {asset: amount for asset, _, _, amount in _amounts(expected, reading.balances, left_out)}
+    return Findings(
+        missing_fills=tuple(missing),
+        open_ours=tuple(open_ours),
+        opening=opening,
+        differences=(*unbooked.values(), *found),
+        foreign_orders=foreign_orders,
+        balances_compared=compared,
+    )
+
+
+def _client_id(expected: Expected, client_id: str, exchange_id: str, is_ours: Callable[[str], bool]) -> str:
+    """Return an order's client id if it is one of ours by its form or by our books, else an empty string."""
+    return client_id if is_ours(client_id) else expected.orders.get(exchange_id, "")
+
+
+def _amounts(
+    expected: Expected, balances: Mapping[str, Decimal], left_out: frozenset[str]
+) -> Iterable[tuple[str, Decimal, Decimal, Decimal]]:
+    """Yield (asset, ours, theirs, theirs less ours) where they differ."""
+    for asset in sorted({*expected.balances, *balances} - left_out):
+        ours, theirs = expected.balances.get(asset, ZERO), balances.get(asset, ZERO)
+        if ours != theirs:
+            yield asset, ours, theirs, theirs - ours
+
+
+def _balances(
+    expected: Expected,
+    reading: Reading,
+    foreign: Mapping[str, Decimal],
+    unknown: Mapping[str, Decimal],
+    taken_back: frozenset[str],
+    left_out: frozenset[str],
+) -> list[Difference]:
+    found = []
+    for asset, ours, theirs, amount in _amounts(expected, reading.balances, left_out):
+        cause, suggestion = _cause(asset, amount, foreign, unknown, taken_back, expected.fees_pending)
+        found.append(
+            Difference(
+                kind=DifferenceKind.BALANCE,
+                key=asset,
+                asset=asset,
+                ours=ours,
+                theirs=theirs,
+                amount=amount,
+                cause=cause,
+                suggestion=suggestion,
+            )
+        )
+    return found
+
+
+def _cause(
+    asset: str,
+    amount: Decimal,
+    foreign: Mapping[str, Decimal],
+    unknown: Mapping[str, Decimal],
+    taken_back: frozenset[str],
+    fees_pending: int,
+) -> tuple[DifferenceCause, str]:
+    """Return what most likely led to a difference in an asset, and what to do about it."""
+    by_hand, strange = foreign.get(asset, ZERO), unknown.get(asset, ZERO)
+    if strange:
+        return (
+            DifferenceCause.UNKNOWN_ORDER,
+            f"Executions of orders that only an older database knows explain {strange:f} {asset}; "
+            "look at those orders first, then adopt the difference.",
+        )
+    if asset in taken_back:
+        return (
+            DifferenceCause.TAKEN_BACK,
+            "The exchange no longer lists executions of ours in this asset: if it took them back, adopt its balance, "
+            "which books the lines that make up for them.",
+        )
+    if by_hand == amount:
+        return DifferenceCause.MANUAL_TRADE, "Executions that are not ours explain all of it: adopt it."
+    if by_hand:
+        return (
+            DifferenceCause.MANUAL_TRADE,
+            f"Executions that are not ours explain {by_hand:f} {asset}, {amount - by_hand:f} is left: "
+            "look at the exchange's history before adopting it.",
+        )
+    if abs(amount) <= ROUNDING:
+        return DifferenceCause.ROUNDING, "The exchange rounds what it books: adopt it."
+    if fees_pending and amount < 0:
+        return (
+            DifferenceCause.FEE,
+            f"{fees_pending} executions of ours have no fee yet, which may be this: wait for them before adopting it.",
+        )
+    if amount > 0:
+        return DifferenceCause.DEPOSIT, f"Looks like a deposit of {amount:f} {asset}: adopt it if it is one."
+    return DifferenceCause.WITHDRAWAL, f"Looks like a withdrawal of {-amount:f} {asset}: adopt it if it is one."
+
+
+def effects(fill: Fill, market: Market | None) -> Mapping[str, Decimal]:
+    """Return what an execution changes in the account, by asset; derivatives exchange nothing but their fee."""
+    changes: dict[str, Decimal] = {}
+    with localcontext(EXACT):
+        if market is not None and market.kind == "spot":
+            signed = fill.quantity if fill.side == "buy" else -fill.quantity
+            changes = {market.base: signed, market.quote: -signed * fill.price}
+        if fill.fee is not None:
+            changes[fill.fee_asset] = changes.get(fill.fee_asset, ZERO) - fill.fee
+    return changes
+
+
+def _effects(fills: Iterable[Fill], markets: Mapping[str, Market]) -> Mapping[str, Decimal]:
+    total: dict[str, Decimal] = {}
+    for fill in fills:
+        for asset, change in effects(fill, markets.get(fill.market)).items():
+            total[asset] = total.get(asset, ZERO) + change
+    return total
+
+
+def _taken_back(expected: Expected, listed: Executions) -> list[tuple[str, str]]:
+    """Return the executions booked that the exchange should have listed and did not: (market, exchange trade id).
+
+    Only those well inside the span that was asked about: a list that lags behind takes nothing back.
+    """
+    told = {(fill.market, fill.exchange_trade_id) for fill in listed.fills}
+    since_ns, until_ns = listed.since_ns + MARGIN_NS, listed.until_ns - MARGIN_NS
+    return [
+        key
+        for key, made_ns in sorted(expected.fills.items())
+        if key[0] in listed.markets and since_ns <= made_ns <= until_ns and key not in told
+    ]
+
+
+def _taken(market: str, trade_id: str) -> Difference:
+    return Difference(
+        kind=DifferenceKind.TAKEN_BACK,
+        key=f"{trade_id} {market}"[:KEY_LENGTH],
+        market=market,
+        cause=DifferenceCause.TAKEN_BACK,
+        suggestion=(
+            f"The exchange no longer lists our execution {trade_id}: it was taken back or corrected. Look at the "
+            "account's history there, then adopt the differences of its balances. What was hedged for it stays hedged."
+        ),
+    )
+
+
+def _unknown_order(client_id: str, market: str) -> Difference:
+    return Difference(
+        kind=DifferenceKind.UNKNOWN_ORDER,
+        key=client_id,
+        market=market,
+        cause=DifferenceCause.UNKNOWN_ORDER,
+        suggestion=(
+            "This installation made this id, and its database does not know the order: was an older backup restored? "
+            "The account takes no new trades until somebody has looked at it on the exchange and dismissed this."
+        ),
+    )
+
+
+def _foreign_order(event: OrderEvent) -> Difference:
+    return Difference(
+        kind=DifferenceKind.FOREIGN_ORDER,
+        key=event.exchange_order_id or event.client_order_id,
+        market=event.market,
+        cause=DifferenceCause.FOREIGN_ORDER,
+        suggestion="An open order that is not ours. It is shown and never touched; it may use up this account's money.",
+    )
