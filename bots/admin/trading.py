@@ -1,0 +1,256 @@
+"""Decisions, trades and the ledger: what happened, to be read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from unfold.decorators import display
+
+from bots.admin.base import ChoicesFilter, ReadOnlyAdmin, ReadOnlyInline, ScopedRelatedFilter
+from bots.admin.display import (
+    GOOD,
+    MODES,
+    TRADE_STATES,
+    age,
+    amount,
+    badge,
+    link,
+    moment,
+    rounded,
+    route,
+    state,
+    took,
+)
+from bots.models import Decision, LedgerEntry, LedgerLine, Order, Trade
+
+_OWNER = ("owner", ScopedRelatedFilter)
+_BOT = ("bot", ScopedRelatedFilter)
+
+
+class OrderInline(ReadOnlyInline):
+    model = Order
+    fields = (
+        "client_order_id",
+        "leg",
+        "attempt",
+        "market",
+        "side",
+        "price",
+        "quantity",
+        "filled",
+        "average_price",
+        "state",
+    )
+    readonly_fields = fields
+    ordering = ("leg", "attempt")
+    verbose_name_plural = "Legs"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("market__exchange")
+
+
+@admin.register(Trade)
+class TradeAdmin(ReadOnlyAdmin):
+    list_display = (
+        "trade_id", "owner", "bot_link", "route_text", "state_badge", "mode_badge", "size", "expected", "result",
+        "opened", "took",
+    )  # fmt: skip
+    list_filter = (("state", ChoicesFilter), ("mode", ChoicesFilter), _BOT, "quote", "opened_at", _OWNER)
+    search_fields = ("trade_id", "route", "bot__name", "orders__client_order_id", "orders__exchange_order_id")
+    date_hierarchy = "opened_at"
+    inlines = (OrderInline,)
+    fieldsets = (
+        (None, {"fields": (("trade_id", "bot"), ("route_text", "owner"), ("state_badge", "mode_badge"))}),
+        (
+            "Result",
+            {
+                "fields": (
+                    ("quantity", "residual_base"),
+                    ("expected", "result"),
+                    ("exposure_seconds", "ladder_seconds"),
+                    "fees",
+                    "reason",
+                )
+            },
+        ),
+        ("When", {"fields": (("opened_moment", "closed_moment"), ("took", "lease_token"))}),
+    )
+    readonly_fields = (
+        "route_text",
+        "state_badge",
+        "mode_badge",
+        "expected",
+        "result",
+        "exposure_seconds",
+        "ladder_seconds",
+        "opened_moment",
+        "closed_moment",
+        "took",
+    )
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("owner", "bot")
+
+    @display(description="Bot", ordering="bot__name")
+    def bot_link(self, trade: Trade) -> Any:
+        return link(trade.bot)
+
+    @display(description="Route", ordering="route")
+    def route_text(self, trade: Trade) -> Any:
+        return route(trade.route)
+
+    @display(description="State", ordering="state")
+    def state_badge(self, trade: Trade) -> SafeString:
+        return state(trade, "state", TRADE_STATES)
+
+    @display(description="Mode", ordering="mode")
+    def mode_badge(self, trade: Trade) -> SafeString:
+        return state(trade, "mode", MODES)
+
+    @display(description="Quantity", ordering="quantity")
+    def size(self, trade: Trade) -> Any:
+        return rounded(trade.quantity, trade.base)
+
+    @display(description="Expected", ordering="expected_profit")
+    def expected(self, trade: Trade) -> Any:
+        return format_html(
+            "{}<br><small>{}</small>",
+            rounded(trade.expected_profit, trade.quote),
+            f"{trade.expected_net_bps:.1f} bps",
+        )
+
+    @display(description="Profit", ordering="realised_profit")
+    def result(self, trade: Trade) -> Any:
+        profit = rounded(trade.realised_profit, trade.quote, sign=True)
+        if not trade.residual_base:
+            return profit
+        return format_html("{}<br><small>holds {}</small>", profit, amount(trade.residual_base, trade.base))
+
+    @display(description="Exposure")
+    def exposure_seconds(self, trade: Trade) -> Any:
+        return rounded(trade.exposure, f"{trade.quote} × s") if trade.exposure else "always hedged"
+
+    @display(description="On the repair ladder")
+    def ladder_seconds(self, trade: Trade) -> str:
+        return f"{trade.repair_ms / 1000:.1f} s" if trade.repair_ms else "never"
+
+    @display(description="Opened", ordering="opened_at")
+    def opened(self, trade: Trade) -> Any:
+        return age(trade.opened_at)
+
+    @display(description="Opened")
+    def opened_moment(self, trade: Trade) -> Any:
+        return moment(trade.opened_at)
+
+    @display(description="Closed")
+    def closed_moment(self, trade: Trade) -> Any:
+        return moment(trade.closed_at)
+
+    @display(description="Took")
+    def took(self, trade: Trade) -> str:
+        return took(trade.opened_at, trade.closed_at)
+
+
+@admin.register(Decision)
+class DecisionAdmin(ReadOnlyAdmin):
+    list_display = (
+        "when",
+        "owner",
+        "bot_link",
+        "route_text",
+        "verdict",
+        "why",
+        "size",
+        "gross",
+        "net",
+        "worth",
+        "books",
+    )
+    list_filter = ("taken", "check_name", _BOT, "base", "quote", _OWNER)
+    search_fields = ("route", "trade_id", "reason")
+    list_display_links = ("when",)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        return super().get_queryset(request).select_related("owner", "bot")
+
+    @display(description="Age", ordering="at")
+    def when(self, decision: Decision) -> Any:
+        return age(decision.at)
+
+    @display(description="Bot", ordering="bot__name")
+    def bot_link(self, decision: Decision) -> Any:
+        return link(decision.bot)
+
+    @display(description="Route", ordering="route")
+    def route_text(self, decision: Decision) -> Any:
+        return route(decision.route)
+
+    @display(description="Decision", ordering="taken")
+    def verdict(self, decision: Decision) -> SafeString:
+        return badge("Taken", GOOD) if decision.taken else badge("Refused")
+
+    @display(description="Check")
+    def why(self, decision: Decision) -> Any:
+        if decision.taken:
+            return decision.trade_id
+        return format_html('<span title="{}">{}</span>', decision.reason, decision.check_name)
+
+    @display(description="Quantity", ordering="quantity")
+    def size(self, decision: Decision) -> Any:
+        return rounded(decision.quantity, decision.base)
+
+    @display(description="Gross", ordering="gross_bps")
+    def gross(self, decision: Decision) -> str:
+        return f"{decision.gross_bps:.2f} bps"
+
+    @display(description="Net", ordering="net_bps")
+    def net(self, decision: Decision) -> str:
+        return f"{decision.net_bps:.2f} bps"
+
+    @display(description="Worth", ordering="profit")
+    def worth(self, decision: Decision) -> Any:
+        return rounded(decision.profit, decision.quote)
+
+    @display(description="Books", ordering="book_age_ms")
+    def books(self, decision: Decision) -> str:
+        return f"{decision.book_age_ms:.0f} ms"
+
+
+class LedgerLineInline(ReadOnlyInline):
+    model = LedgerLine
+    fields = ("book", "asset", "amount")
+    readonly_fields = fields
+    show_change_link = False
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnlyAdmin):
+    list_display = ("__str__", "owner", "account_link", "fill_link", "lines_text", "when")
+    list_filter = (("cause", ChoicesFilter), ("account", ScopedRelatedFilter), "at", _OWNER)
+    search_fields = ("fill__exchange_trade_id", "lines__asset")
+    inlines = (LedgerLineInline,)
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows = super().get_queryset(request).select_related("owner", "account__exchange", "fill")
+        return rows.prefetch_related("lines")
+
+    @display(description="Account", ordering="account__label")
+    def account_link(self, entry: LedgerEntry) -> Any:
+        return link(entry.account)
+
+    @display(description="Fill")
+    def fill_link(self, entry: LedgerEntry) -> Any:
+        return link(entry.fill)
+
+    @display(description="Account gains")
+    def lines_text(self, entry: LedgerEntry) -> str:
+        gains = (line for line in entry.lines.all() if line.book == LedgerLine.Book.ACCOUNT)
+        return ", ".join(amount(line.amount, line.asset) for line in gains)
+
+    @display(description="Age", ordering="at")
+    def when(self, entry: LedgerEntry) -> Any:
+        return age(entry.at)

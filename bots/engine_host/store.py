@@ -1,0 +1,302 @@
+"""The Store port on the database: commits are awaited, everything else is queued and written in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from bots.engine_host.database import DatabaseThreads
+from bots.engine_host.leases import Lease
+from bots.services import balances, decisions, events, reconciliation, trades
+from trading.execution.reconciliation import Expected, Reconciliation
+from trading.messages import (
+    AccountBalance,
+    Decision,
+    KnownOrder,
+    OrderEvent,
+    OrderIntent,
+    OrderState,
+    TradeRecord,
+    TradeState,
+)
+from trading.ports import Clock, LeaseLost, StoreUnavailable
+
+logger = logging.getLogger("arb.store")
+
+COMMIT_SECONDS = 5.0
+FLUSH_SECONDS = 5.0
+GATHER_SECONDS = 0.005
+BATCH = 200
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 5.0
+# With this many events unwritten the store takes no new trade, which is what bounds the queue.
+MAX_WAITING_EVENTS = 5_000
+MAX_WAITING_DECISIONS = 2_000
+
+
+class DjangoStore:
+    """Durable truth of one owner. Belongs to one event loop; :meth:`run` writes what is queued.
+
+    Events keep their order. Of trades and balances the newest record of each waits, of decisions as many as fit;
+    a refused record is logged and left out, so that one bad figure cannot hold up the fills behind it.
+    """
+
+    def __init__(self, *, lease: Lease, clock: Clock, commits: DatabaseThreads, writes: DatabaseThreads) -> None:
+        """``commits`` and ``writes`` are shared by the stores of a process, so that a batch never delays a commit."""
+        self._lease = lease
+        self._owner_id = lease.owner_id
+        self._clock = clock
+        self._commits, self._writes = commits, writes
+        self._events: deque[tuple[OrderEvent, str]] = deque()
+        self._trades: dict[str, TradeRecord] = {}
+        self._decisions: deque[Decision] = deque(maxlen=MAX_WAITING_DECISIONS)
+        self._balances: dict[tuple[int, str], AccountBalance] = {}
+        self._sampler = decisions.DecisionSampler()
+        self._wake = asyncio.Event()
+        self._recorded = self._written = 0
+        self._durable = asyncio.Condition()
+        self.failing = ""  # why nothing can be written now
+        self.refused = 0  # records the database will never take
+
+    # --- awaited ---------------------------------------------------------------------------------------------
+
+    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
+        if self.failing:
+            raise StoreUnavailable(f"records wait to be written: {self.failing}")
+        if len(self._events) > MAX_WAITING_EVENTS:
+            raise StoreUnavailable(
+                f"{len(self._events)} order events wait to be written; the limit is {MAX_WAITING_EVENTS}"
+            )
+        await self._commit(
+            lambda token: trades.trade_commit(
+                owner_id=self._owner_id, token=token, trade=trade, intents=intents, decision=decision
+            ),
+            trade,
+            intents,
+        )
+
+    async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
+        # The commit writes this newer state itself; the older one must not follow it.
+        self._trades.pop(trade.trade_id, None)
+        await self._commit(
+            lambda token: trades.repair_commit(owner_id=self._owner_id, token=token, trade=trade, intent=intent),
+            None,
+            [intent],
+        )
+
+    async def _commit(
+        self, write: Callable[[int], None], trade: TradeRecord | None, intents: Sequence[OrderIntent]
+    ) -> None:
+        if not self._lease.is_held():
+            raise LeaseLost(f"owner {self._owner_id}: {self._lease.lost or 'the lease runs out and is not renewed'}")
+        loop = asyncio.get_running_loop()
+        late = threading.Event()
+
+        def commit() -> None:
+            write(self._lease.token)
+            if late.is_set():
+                loop.call_soon_threadsafe(self._void, trade, intents)
+
+        try:
+            async with asyncio.timeout(COMMIT_SECONDS):
+                await self._commits.run(commit)
+        except BaseException as problem:
+            # Durable or not, nobody will send it. Rows that are there already are voided now, rows that come later
+            # by the thread that writes them; where there are none, nothing happens.
+            late.set()
+            self._void(trade, intents)
+            if isinstance(problem, TimeoutError):
+                raise StoreUnavailable(f"the database did not commit within {COMMIT_SECONDS:g} s") from None
+            raise
+        # The commit may have waited; what counts is that the lease is ours when the order leaves.
+        if not self._lease.is_held():
+            self._void(trade, intents)
+            raise LeaseLost(f"owner {self._owner_id}: the lease ran out during the commit")
+
+    def _void(self, trade: TradeRecord | None, intents: Sequence[OrderIntent]) -> None:
+        """Book orders that became durable after we had given them up: they were never sent."""
+        for intent in intents:
+            event = OrderEvent(
+                account_id=intent.account_id,
+                market=intent.market,
+                client_order_id=intent.client_order_id,
+                state=OrderState.FAILED,
+                source="engine",
+                cause="never sent: the commit came too late",
+                received_ns=self._clock.time_ns(),
+            )
+            self.record_event(event, OrderState.FAILED)
+        if trade is not None:
+            self.record_trade(_failed(trade, self._clock.time_ns()))
+
+    async def open_trades(
+        self,
+    ) -> Sequence[tuple[TradeRecord, Sequence[tuple[OrderIntent, str, Sequence[OrderEvent]]]]]:
+        return await self._writes.run(lambda: trades.open_trades(owner_id=self._owner_id))
+
+    async def trade_of(
+        self, client_order_id: str
+    ) -> tuple[TradeRecord, Sequence[tuple[OrderIntent, str, Sequence[OrderEvent]]]] | None:
+        return await self._writes.run(lambda: trades.trade_of(owner_id=self._owner_id, client_order_id=client_order_id))
+
+    async def known_orders(self) -> Sequence[KnownOrder]:
+        return await self._writes.run(lambda: trades.known_orders(owner_id=self._owner_id))
+
+    async def expected(
+        self,
+        account_id: int,
+        *,
+        client_order_ids: frozenset[str] = frozenset(),
+        exchange_order_ids: frozenset[str] = frozenset(),
+    ) -> Expected:
+        return await self._writes.run(
+            lambda: reconciliation.expected_read(
+                owner_id=self._owner_id,
+                account_id=account_id,
+                client_order_ids=client_order_ids,
+                exchange_order_ids=exchange_order_ids,
+            )
+        )
+
+    async def record_reconciliation(self, done: Reconciliation) -> int:
+        if not self._lease.is_held():
+            raise LeaseLost(f"owner {self._owner_id}: {self._lease.lost or 'the lease runs out and is not renewed'}")
+        # On the thread that writes fills, so that the books stand still meanwhile.
+        return await self._writes.run(lambda: reconciliation.reconciliation_apply(owner_id=self._owner_id, done=done))
+
+    # --- queued ----------------------------------------------------------------------------------------------
+
+    def record_event(self, event: OrderEvent, state: str) -> None:
+        self._events.append((event, state))
+        self._recording()
+
+    def record_trade(self, trade: TradeRecord) -> None:
+        self._trades.pop(trade.trade_id, None)
+        self._trades[trade.trade_id] = trade
+        self._recording()
+
+    def record_decision(self, decision: Decision) -> None:
+        self._decisions.append(decision)
+        self._recording()
+
+    def record_balance(self, balance: AccountBalance) -> None:
+        self._balances[balance.account_id, balance.asset] = balance
+        self._recording()
+
+    async def flush(self, seconds: float | None = FLUSH_SECONDS) -> None:
+        """Return once everything queued so far is durable, or refused for good.
+
+        Raises
+        ------
+        StoreUnavailable
+            If it takes longer than ``seconds``; what is queued stays queued.
+        """
+        target = self._recorded
+        try:
+            async with asyncio.timeout(seconds), self._durable:
+                await self._durable.wait_for(lambda: self._written >= target)
+        except TimeoutError:
+            raise StoreUnavailable(
+                f"{self.waiting} records are not written yet ({self.failing or 'it takes long'})"
+            ) from None
+
+    @property
+    def waiting(self) -> int:
+        """Records not yet durable."""
+        return len(self._events) + len(self._trades) + len(self._decisions) + len(self._balances)
+
+    def _recording(self) -> None:
+        self._recorded += 1
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write what is queued until cancelled. After an outage it goes on where it stopped."""
+        retry = FIRST_RETRY_SECONDS
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(GATHER_SECONDS)  # a fill rarely comes alone
+            target = self._recorded
+            try:
+                await self._write_all()
+            except StoreUnavailable as problem:
+                if not self.failing:
+                    logger.error(
+                        "owner %s: nothing can be written, so no new trades; %s records wait (%s)",
+                        self._owner_id, self.waiting, problem,
+                    )  # fmt: skip
+                self.failing = str(problem)
+                self._wake.set()
+                await asyncio.sleep(retry)
+                retry = min(retry * 2, LAST_RETRY_SECONDS)
+                continue
+            if self.failing:
+                logger.info("owner %s: the database takes records again", self._owner_id)
+                self.failing, retry = "", FIRST_RETRY_SECONDS
+            async with self._durable:
+                self._written = target
+                self._durable.notify_all()
+
+    async def _write_all(self) -> None:
+        # Orders and fills come before the trade states they led to.
+        while self._events:
+            batch = list(islice(self._events, BATCH))
+            await self._write(
+                "order event",
+                batch,
+                lambda some: events.events_apply(owner_id=self._owner_id, batch=some, token=self._lease.token),
+            )
+            for _ in batch:
+                self._events.popleft()
+        await self._write_latest(
+            "trade",
+            self._trades,
+            lambda some: trades.trades_apply(owner_id=self._owner_id, token=self._lease.token, trades=some),
+        )
+        while self._decisions:
+            await self._write(
+                "decision",
+                [self._decisions.popleft() for _ in range(min(BATCH, len(self._decisions)))],
+                lambda some: decisions.decisions_store(owner_id=self._owner_id, decisions=some, sampler=self._sampler),
+            )
+        await self._write_latest(
+            "balance", self._balances, lambda some: balances.balances_apply(owner_id=self._owner_id, balances=some)
+        )
+
+    async def _write_latest(self, what: str, queue: dict[Any, Any], write: Callable[[list[Any]], object]) -> None:
+        while queue:
+            batch = dict(islice(queue.items(), BATCH))
+            await self._write(what, list(batch.values()), write)
+            _remove_written(queue, batch)
+
+    async def _write(self, what: str, batch: list[Any], write: Callable[[list[Any]], object]) -> None:
+        """Write a batch; where the database refuses it, write its records one by one and leave out the bad ones."""
+        try:
+            await self._writes.run(lambda: write(batch))
+        except StoreUnavailable:
+            raise
+        except Exception as problem:
+            if len(batch) == 1:
+                self.refused += 1
+                logger.exception("owner %s: a %s is not stored, %r: %s", self._owner_id, what, batch[0], problem)
+                return
+            for record in batch:
+                await self._write(what, [record], write)
+
+
+def _remove_written(queue: dict[Hashable, Any], batch: dict[Hashable, Any]) -> None:
+    for key, written in batch.items():
+        if queue.get(key) is written:  # a newer one may have come meanwhile
+            del queue[key]
+
+
+def _failed(trade: TradeRecord, now_ns: int) -> TradeRecord:
+    return msgspec.structs.replace(
+        trade, state=TradeState.FAILED, closed_ns=now_ns, reason="never sent: the commit came too late"
+    )

@@ -1,0 +1,290 @@
+"""Every message of the live page as a type: what the server sends, and what `docs/live-messages.md` describes.
+
+Amounts of money are strings of decimals, figures of detection and ages are numbers, instants are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import msgspec
+
+from trading.messages import TradeMode
+
+__all__ = [
+    "ITEM_TYPES",
+    "SNAPSHOT_LISTS",
+    "Balance",
+    "Bot",
+    "Connected",
+    "Error",
+    "Feed",
+    "Figures",
+    "Frame",
+    "Heartbeat",
+    "Item",
+    "Leg",
+    "Opportunity",
+    "Pnl",
+    "Quote",
+    "Snapshot",
+    "Trade",
+    "Update",
+    "check_frame",
+    "check_item",
+]
+
+FeedStatus = Literal["connecting", "live", "stale", "down"]
+
+
+class Quote(msgspec.Struct, forbid_unknown_fields=True):
+    """Best bid and ask of a market; sizes in the market's own unit. Prices are null until the first book."""
+
+    market: str
+    exchange: str
+    symbol: str
+    bid: float | None
+    bid_size: float | None
+    ask: float | None
+    ask_size: float | None
+    status: FeedStatus
+    reason: str
+    received_at: float | None
+
+
+class Feed(msgspec.Struct, forbid_unknown_fields=True):
+    """Market data connection of one exchange. ``at`` is when these figures were taken."""
+
+    exchange: str
+    status: FeedStatus
+    reason: str
+    messages_per_second: float
+    gaps: int
+    reconnects: int
+    bad_messages: int
+    age_ms: float | None
+    at: float
+
+
+class Bot(msgspec.Struct, forbid_unknown_fields=True):
+    id: int
+    name: str
+    mode: Literal["paper", "live"]
+    desired: str
+    observed: str
+    reason: str
+
+
+class Opportunity(msgspec.Struct, forbid_unknown_fields=True):
+    """A route that was profitable, and what was done: taken, or the first check that refused it and why."""
+
+    bot_id: int
+    bot: str
+    buy: str
+    sell: str
+    quantity: float
+    buy_vwap: float
+    sell_vwap: float
+    gross_bps: float
+    net_bps: float
+    profit: float
+    quote: str
+    book_age_ms: float
+    taken: bool
+    check: str
+    reason: str
+    at: float
+
+
+class Leg(msgspec.Struct, forbid_unknown_fields=True):
+    """One order of a trade; legs and attempts count from 0. ``average`` and ``fee`` are null until it has a fill."""
+
+    leg: int
+    attempt: int
+    exchange: str
+    symbol: str
+    side: Literal["buy", "sell"]
+    price: str
+    quantity: str
+    filled: str
+    average: str | None
+    fee: str | None
+    fee_asset: str
+    state: str
+    client_order_id: str
+
+
+class Trade(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    bot_id: int
+    bot: str
+    route: str
+    state: str
+    mode: TradeMode
+    quantity: str
+    base: str
+    quote: str
+    expected_bps: str
+    expected_profit: str
+    profit: str | None
+    residual: str
+    exposure: str  # quote times seconds unhedged
+    reason: str
+    opened_at: float
+    closed_at: float | None
+    legs: list[Leg]
+
+
+class Balance(msgspec.Struct, forbid_unknown_fields=True):
+    account_id: int
+    account: str
+    exchange: str
+    asset: str
+    free: str
+    used: str
+    at: float
+
+
+class Pnl(msgspec.Struct, forbid_unknown_fields=True):
+    """Sum of the realised profit of every closed trade of this mode in this quote asset, up to ``at``."""
+
+    mode: TradeMode
+    quote: str
+    total: str
+    at: float
+
+
+class Figures(msgspec.Struct, forbid_unknown_fields=True):
+    """What the page cannot count from the newest 50 trades, since ``since`` (midnight UTC)."""
+
+    since: float
+    trades: int
+    profit: dict[TradeMode, dict[str, str]]
+
+
+class Snapshot(msgspec.Struct, forbid_unknown_fields=True):
+    quotes: list[Quote]
+    feeds: list[Feed]
+    bots: list[Bot]
+    opportunities: list[Opportunity]
+    trades: list[Trade]
+    balances: list[Balance]
+    pnl: list[Pnl]
+    figures: Figures
+
+
+class Item(msgspec.Struct, forbid_unknown_fields=True):
+    kind: str
+    key: str
+    data: dict[str, Any]
+
+
+class Update(msgspec.Struct, forbid_unknown_fields=True):
+    items: list[Item]
+
+
+class Connected(msgspec.Struct, forbid_unknown_fields=True):
+    user: str
+    owner: str
+    mode: Literal["embedded", "services"]
+    server_time: float
+
+
+class Heartbeat(msgspec.Struct, forbid_unknown_fields=True):
+    server_time: float
+
+
+class Error(msgspec.Struct, forbid_unknown_fields=True):
+    message: str
+
+
+class Frame(msgspec.Struct, forbid_unknown_fields=True):
+    """What every frame has in common."""
+
+    type: str
+    data: msgspec.Raw
+    timestamp: float
+    sequence: int
+
+
+FRAME_TYPES: Mapping[str, type[msgspec.Struct]] = {
+    "connected": Connected,
+    "snapshot": Snapshot,
+    "update": Update,
+    "heartbeat": Heartbeat,
+    "error": Error,
+}
+ITEM_TYPES: Mapping[str, type[msgspec.Struct]] = {
+    "quote": Quote,
+    "feed": Feed,
+    "bot": Bot,
+    "opportunity": Opportunity,
+    "trade": Trade,
+    "balance": Balance,
+    "pnl": Pnl,
+}
+# Where a snapshot keeps each kind.
+SNAPSHOT_LISTS: Mapping[str, str] = {
+    "quote": "quotes",
+    "feed": "feeds",
+    "bot": "bots",
+    "opportunity": "opportunities",
+    "trade": "trades",
+    "balance": "balances",
+    "pnl": "pnl",
+}
+
+
+def check_item(kind: str, key: str, data: Mapping[str, object]) -> None:
+    """Check one published item.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown, a field is missing, unknown or of another type, or the key isn't the data's own.
+    """
+    item_type = ITEM_TYPES.get(kind)
+    if item_type is None:
+        raise ValueError(f"kind: one of {', '.join(ITEM_TYPES)} (given {kind!r})")
+    item = msgspec.convert(data, item_type)
+    expected = item_key(item)
+    if key != expected:
+        raise ValueError(f"key of a {kind}: {expected!r} by its data (given {key!r})")
+
+
+def item_key(item: msgspec.Struct) -> str:
+    """Return the key under which an item replaces its predecessor."""
+    match item:
+        case Quote():
+            return item.market
+        case Feed():
+            return item.exchange
+        case Bot() | Trade():
+            return str(item.id)
+        case Opportunity():
+            return f"{item.bot_id}:{item.buy}>{item.sell}"
+        case Balance():
+            return f"{item.account_id}:{item.asset}"
+        case Pnl():
+            return f"{item.mode}:{item.quote}"
+    raise TypeError(f"not an item of the live page: {type(item).__name__}")
+
+
+def check_frame(raw: str | bytes) -> tuple[Frame, msgspec.Struct]:
+    """Check one frame as sent and return it with its decoded data.
+
+    Raises
+    ------
+    ValueError
+        If the frame, or an item in it, is not what docs/live-messages.md says (msgspec's errors are ValueErrors).
+    """
+    frame = msgspec.json.decode(raw, type=Frame)
+    data_type = FRAME_TYPES.get(frame.type)
+    if data_type is None:
+        raise ValueError(f"type: one of {', '.join(FRAME_TYPES)} (given {frame.type!r})")
+    data = msgspec.json.decode(frame.data, type=data_type)
+    if isinstance(data, Update):
+        for item in data.items:
+            check_item(item.kind, item.key, item.data)
+    return frame, data

@@ -1,0 +1,151 @@
+"""What an owner's engine is told to run. The only place where credentials are decrypted."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from django.conf import settings
+from django.db.models import F, Q, QuerySet
+
+from bots import vault
+from bots.models import UNFINISHED_ORDERS, Bot, ExchangeAccount, Market, Order, Trade
+from bots.selectors import midnight_utc, profits_since, trades_unfinished
+from bots.services.bots import bot_observe
+from bots.services.installation import installation_get
+from risk.selectors import limits_apply, resolved_limits
+from trading.config import AccountConfig, BotConfig, OwnerConfig
+from trading.instruments import money
+from trading.messages import TradeState
+
+logger = logging.getLogger("arb.engine")
+
+
+def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
+    """Return the accounts and the bots that should run for an owner, limits applied.
+
+    A bot whose accounts cannot be used (disabled, or credentials that no key opens) is left out and told why in its
+    observed state; the others run.
+    """
+    bots = list(
+        Bot.objects.filter(owner_id=owner_id, owner__is_active=True, desired_state=Bot.Desired.RUNNING)
+        .prefetch_related("accounts__exchange", "pairs")
+        .order_by("pk")
+    )
+    usable: dict[int, AccountConfig] = {}
+    problems: dict[int, str] = {}
+    for account in {account.pk: account for bot in bots for account in bot.accounts.all()}.values():
+        try:
+            usable[account.pk] = _account_config(account)
+        except vault.CredentialsUnreadable as problem:
+            problems[account.pk] = f"Account {account.label}: {problem}."
+        except _Disabled as problem:
+            problems[account.pk] = str(problem)
+    exposed = _exposed(owner_id)
+    configs = []
+    for bot in bots:
+        reasons = [problems[account.pk] for account in bot.accounts.all() if account.pk in problems]
+        if reasons:
+            if bot_observe(bot_id=bot.pk, state=Bot.Observed.BLOCKED, reason=reasons[0]):
+                logger.warning("bot %s is not run: %s", bot.pk, reasons[0])
+            continue
+        configs.append(_bot_config(bot, exposed.get(bot.pk, {})))
+    wanted = {account_id for config in configs for account_id in config.accounts.values()}
+    wanted |= _accounts_unfinished(owner_id, usable)
+    return OwnerConfig(
+        owner_id=owner_id,
+        id_prefix=installation_get().id_prefix,
+        lease_token=token,
+        accounts=tuple(usable[account_id] for account_id in sorted(wanted)),
+        bots=tuple(configs),
+        live_allowed=settings.ARB_ALLOW_LIVE_ORDERS,
+        markets=tuple(
+            row.to_engine()
+            for row in Market.objects.filter(orders__in=_orders_unfinished(owner_id))
+            .select_related("exchange")
+            .order_by("pk")
+            .distinct()
+        ),
+    )
+
+
+def _orders_unfinished(owner_id: int) -> QuerySet[Order]:
+    """Return the orders an engine takes up: its own unfinished ones, and all of trades that are not at their end."""
+    return Order.objects.filter(owner_id=owner_id).filter(
+        Q(trade__in=trades_unfinished().filter(owner_id=owner_id)) | Q(state__in=UNFINISHED_ORDERS)
+    )
+
+
+def _accounts_unfinished(owner_id: int, usable: dict[int, AccountConfig]) -> set[int]:
+    """Add the accounts of unfinished trades and orders, be their bots stopped or disabled: watched to the end.
+
+    Returns their ids; one that cannot be read is logged and left out.
+    """
+    rows = ExchangeAccount.objects.filter(orders__in=_orders_unfinished(owner_id))
+    found = set()
+    for account in rows.select_related("exchange").order_by("pk").distinct():
+        try:
+            usable.setdefault(account.pk, _account_config(account, even_disabled=True))
+            found.add(account.pk)
+        except vault.CredentialsUnreadable as problem:
+            logger.error("orders of account %s cannot be watched: %s", account.pk, problem)
+    return found
+
+
+class _Disabled(Exception):
+    """Why an account may not trade."""
+
+
+def _account_config(account: ExchangeAccount, *, even_disabled: bool = False) -> AccountConfig:
+    if not account.enabled and not even_disabled:
+        raise _Disabled(f"Account {account.label} is disabled.")
+    if not account.exchange.enabled and not even_disabled:
+        raise _Disabled(f"Exchange {account.exchange} is disabled.")
+    return AccountConfig(
+        account_id=account.pk,
+        label=account.label,
+        exchange=account.exchange.to_engine(),
+        credentials=vault.unseal(account.pk, account.credentials) if account.credentials else None,
+        armed_for_live=account.armed_for_live,
+        paper_balances={asset: money(amount, field=asset) for asset, amount in account.paper_balances.items()},
+    )
+
+
+def _exposed(owner_id: int) -> dict[int, dict[str, str]]:
+    """Return each bot's trades that were left exposed since it was last started, with the reason, by trade id."""
+    rows = Trade.objects.filter(owner_id=owner_id, state=TradeState.EXPOSED, closed_at__gte=F("bot__desired_at"))
+    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for bot_id, trade_id, reason in rows.order_by("pk").values_list("bot_id", "trade_id", "reason"):
+        found[bot_id][trade_id] = reason
+    return found
+
+
+def _bot_config(bot: Bot, exposed: Mapping[str, str]) -> BotConfig:
+    accounts = {account.exchange.code: account.pk for account in bot.accounts.all()}
+    pairs = {(pair.base_id, pair.quote_id) for pair in bot.pairs.all()}
+    rows = Market.objects.filter(
+        exchange__code__in=accounts, active=True, base__in={base for base, _ in pairs}
+    ).select_related("exchange")
+    markets = tuple(row.to_engine() for row in rows.order_by("pk") if (row.base_id, row.quote_id) in pairs)
+    parameters: dict[str, Any] = {
+        "min_net_edge_bps": float(bot.min_net_edge_bps),
+        "max_edge_bps": float(bot.max_edge_bps),
+        "max_trade_notional": bot.max_trade_notional,
+        "max_book_age_ms": float(bot.max_book_age_ms),
+        "max_open_trades": bot.max_open_trades,
+        "cooldown_ms": float(bot.cooldown_ms),
+        "price_tolerance_bps": float(bot.price_tolerance_bps),
+        "leg_policy": bot.leg_policy,
+        "repair_tolerance_bps": float(bot.repair_tolerance_bps),
+        "completion_seconds": float(bot.completion_seconds),
+        "unwind_tolerance_bps": float(bot.unwind_tolerance_bps),
+        "unwind_seconds": float(bot.unwind_seconds),
+        "max_repair_loss": bot.max_repair_loss,
+        "order_timeout_ms": float(bot.order_timeout_ms),
+        "realised_today": profits_since(bot.profits.all(), midnight_utc()),
+        "exposed": exposed,
+    }
+    config = BotConfig(bot_id=bot.pk, name=bot.name, mode=bot.mode, markets=markets, accounts=accounts, **parameters)
+    return limits_apply(config, resolved_limits(owner_id=bot.owner_id, bot_id=bot.pk))

@@ -1,0 +1,56 @@
+"""Celery tasks. Each may run twice, late or never without harm: what is to be true stands in the database."""
+
+from __future__ import annotations
+
+import logging
+
+from celery import shared_task
+
+from bots import selectors
+from bots.models import Bot, Exchange
+from bots.services import markets
+from bots.services.decisions import decisions_prune
+from bots.services.profits import profits_prune
+
+logger = logging.getLogger("arb.tasks")
+
+OFFER_EXPIRES_SECONDS = 4.0
+
+
+@shared_task(name="bots.tasks.host_engines", acks_late=False, ignore_result=True)
+def host_engines() -> None:
+    """Host engines in this worker until it stops. A second message finds the host running, wakes it and returns."""
+    from bots.engine_host.process import run_host  # noqa: PLC0415 (engine and exchanges; only hosts need them)
+
+    run_host()
+
+
+@shared_task(name="bots.tasks.offer_engines", ignore_result=True)
+def offer_engines() -> int:
+    """Call for a host if an owner needs an engine and nobody holds the lease; returns how many such owners."""
+    owners = selectors.engine_owners()
+    if owners:
+        host_engines.apply_async(expires=OFFER_EXPIRES_SECONDS)
+    return len(owners)
+
+
+@shared_task(name=markets.TASK, ignore_result=True)
+def markets_refresh(exchange_id: int | None = None) -> list[str]:
+    """Load the markets of one exchange, or of all enabled ones; returns a sentence for each."""
+    rows = Exchange.objects.filter(enabled=True) if exchange_id is None else Exchange.objects.filter(pk=exchange_id)
+    return [markets.markets_refresh(exchange=exchange) for exchange in rows]
+
+
+@shared_task(name="bots.tasks.prune_decisions", ignore_result=True)
+def prune_decisions() -> int:
+    """Delete decisions beyond each bot's bound and age; returns how many."""
+    deleted = sum(decisions_prune(bot_id=bot_id) for bot_id in Bot.objects.values_list("pk", flat=True))
+    if deleted:
+        logger.info("%s old decisions deleted", deleted)
+    return deleted
+
+
+@shared_task(name="bots.tasks.prune_profits", ignore_result=True)
+def prune_profits() -> int:
+    """Delete spans of running totals that no page shows any more; returns how many."""
+    return profits_prune()
