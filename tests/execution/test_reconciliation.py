@@ -1,0 +1,272 @@
+"""Comparing books with an exchange: whatever happened, adopting what is found makes the two equal."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.engine.worlds import spot
+from trading.execution.ids import client_order_id, is_ours, trade_id
+from trading.execution.reconciliation import (
+    LOOK_BACK_NS,
+    MARGIN_NS,
+    DifferenceCause,
+    DifferenceKind,
+    Executions,
+    Expected,
+    Reading,
+    compare,
+    effects,
+)
+from trading.messages import Fill, OrderEvent, OrderState
+
+D = Decimal
+MARKET = spot("alpha")
+MARKETS = {MARKET.key: MARKET}
+OPENED_NS = 1_000
+OURS = client_order_id(trade_id("test", 7, 3, 1), 0, 0)
+STRAY = client_order_id(trade_id("test", 7, 2, 9), 0, 0)
+
+
+def ours(client_id: str) -> bool:
+    return is_ours(client_id, "test", 7)
+
+
+def execution(number: int = 1, client_id: str = "", side: str = "buy", **changes: object) -> Fill:
+    values: dict[str, object] = {
+        "account_id": 1,
+        "market": MARKET.key,
+        "exchange_trade_id": f"t{number}",
+        "exchange_order_id": f"x{client_id}{number}",
+        "client_order_id": client_id,
+        "side": side,
+        "price": D("50000.01"),
+        "quantity": D("0.0123"),
+        "fee": D("0.6"),
+        "fee_asset": "USDT",
+        "liquidity": "taker",
+        "exchange_ns": OPENED_NS + 1,
+        **changes,
+    }
+    return Fill(**values)  # type: ignore[arg-type]
+
+
+def order(client_id: str = "", exchange_id: str = "x-9") -> OrderEvent:
+    return OrderEvent(
+        account_id=1, market=MARKET.key, client_order_id=client_id, exchange_order_id=exchange_id,
+        state=OrderState.PLACED, source="query",
+    )  # fmt: skip
+
+
+def books(**changes: object) -> Expected:
+    return Expected(**{"account_id": 1, "opened_ns": OPENED_NS, "balances": {"USDT": D(100)}, **changes})  # type: ignore[arg-type]
+
+
+def test_the_first_look_opens_the_ledger_with_what_is_there() -> None:
+    found = compare(
+        books(opened_ns=0, balances={"BTC": D("0.5"), "ETH": D(1)}),
+        Reading(balances={"BTC": D(2), "USDT": D("0.00000001")}),
+        MARKETS,
+        ours,
+    )
+    assert found.opening == {"BTC": D("1.5"), "ETH": D(-1), "USDT": D("0.00000001")}
+    assert found.differences == ()
+    assert not found.balances_compared
+
+
+def test_the_ledger_is_not_opened_while_orders_may_move_it() -> None:
+    found = compare(books(opened_ns=0), Reading(balances={"BTC": D(2)}), MARKETS, ours, frozenset({"BTC"}))
+    assert found.opening is None
+
+
+def test_an_execution_of_ours_that_is_not_booked_is_news_and_no_question() -> None:
+    known = books(orders={"x-7": OURS}, client_ids=frozenset({OURS}))
+    unnamed = execution(exchange_order_id="x-7")  # an exchange that leaves the client's id out
+    found = compare(known, Reading(balances={"USDT": D(3)}, executions=Executions(fills=(unnamed,))), MARKETS, ours)
+    assert [fill.client_order_id for fill in found.missing_fills] == [OURS]
+    assert found.differences == ()
+    assert not found.balances_compared
+
+
+def test_a_booked_execution_is_no_news() -> None:
+    fill = execution(client_id=OURS)
+    known = books(client_ids=frozenset({OURS}), fills={(fill.market, fill.exchange_trade_id): fill.exchange_ns})
+    found = compare(known, Reading(balances={"USDT": D(100)}, executions=Executions(fills=(fill,))), MARKETS, ours)
+    assert (found.missing_fills, found.differences) == ((), ())
+    assert found.balances_compared
+
+
+def test_an_order_of_ours_that_no_book_knows_is_told_apart_from_a_foreign_one() -> None:
+    reading = Reading(balances={"USDT": D(100)}, open_orders=(order(STRAY), order("by-hand", "x-1"), order(OURS)))
+    found = compare(books(client_ids=frozenset({OURS})), reading, MARKETS, ours)
+    assert [(one.kind, one.key) for one in found.differences] == [
+        (DifferenceKind.UNKNOWN_ORDER, STRAY),
+        (DifferenceKind.FOREIGN_ORDER, "x-1"),
+    ]
+    assert found.foreign_orders == 1
+    assert [event.client_order_id for event in found.open_ours] == [OURS]
+
+
+def test_an_execution_of_an_order_no_book_knows_names_the_order_and_the_cause() -> None:
+    fill = execution(client_id=STRAY)
+    theirs = {"USDT": D(100) + effects(fill, MARKET)["USDT"], "BTC": fill.quantity}
+    found = compare(books(), Reading(balances=theirs, executions=Executions(fills=(fill,))), MARKETS, ours)
+    assert {(one.kind, one.cause) for one in found.differences} == {
+        (DifferenceKind.UNKNOWN_ORDER, DifferenceCause.UNKNOWN_ORDER),
+        (DifferenceKind.BALANCE, DifferenceCause.UNKNOWN_ORDER),
+    }
+    assert STRAY in {one.key for one in found.differences}
+
+
+def test_causes_are_told_from_what_explains_the_amount() -> None:
+    by_hand = execution()
+    theirs = {"USDT": D(100) + effects(by_hand, MARKET)["USDT"], "BTC": by_hand.quantity, "ETH": D(2), "XRP": D("1e-8")}
+    reading = Reading(balances=theirs, executions=Executions(fills=(by_hand,)))
+    found = compare(books(balances={"USDT": D(100), "SOL": D(4)}), reading, MARKETS, ours)
+    assert {one.asset: one.cause for one in found.differences} == {
+        "USDT": DifferenceCause.MANUAL_TRADE,
+        "BTC": DifferenceCause.MANUAL_TRADE,
+        "ETH": DifferenceCause.DEPOSIT,
+        "SOL": DifferenceCause.WITHDRAWAL,
+        "XRP": DifferenceCause.ROUNDING,
+    }
+
+
+def test_a_fee_that_is_not_known_yet_may_be_the_cause() -> None:
+    found = compare(books(fees_pending=2), Reading(balances={"USDT": D("99.4")}), MARKETS, ours)
+    assert [(one.cause, one.amount) for one in found.differences] == [(DifferenceCause.FEE, D("-0.6"))]
+
+
+def test_a_trade_by_hand_before_the_ledger_was_opened_explains_nothing() -> None:
+    early = execution(exchange_ns=OPENED_NS - 1)
+    found = compare(books(), Reading(balances={"USDT": D(90)}, executions=Executions(fills=(early,))), MARKETS, ours)
+    assert [one.cause for one in found.differences] == [DifferenceCause.WITHDRAWAL]
+
+
+HOUR_NS = 3600 * 10**9
+
+
+def looked_at(listed: tuple[Fill, ...], *, markets: frozenset[str] = frozenset({MARKET.key})) -> Reading:
+    """An account whose executions were asked for over an hour, and whose balance is not what our books say."""
+    executions = Executions(fills=listed, markets=markets, since_ns=HOUR_NS, until_ns=2 * HOUR_NS)
+    return Reading(balances={"USDT": D(99)}, executions=executions)
+
+
+def booked(fill: Fill) -> Expected:
+    fills = {(fill.market, fill.exchange_trade_id): fill.exchange_ns}
+    return books(since_ns=HOUR_NS + LOOK_BACK_NS, client_ids=frozenset({OURS}), fills=fills)
+
+
+def test_fault_39_an_execution_the_exchange_no_longer_lists_was_taken_back() -> None:
+    fill = execution(client_id=OURS, exchange_ns=HOUR_NS + LOOK_BACK_NS)
+    found = compare(booked(fill), looked_at(()), MARKETS, ours)
+    taken, balance = found.differences
+    assert (taken.kind, taken.cause, taken.market) == (
+        DifferenceKind.TAKEN_BACK,
+        DifferenceCause.TAKEN_BACK,
+        fill.market,
+    )
+    assert taken.key.startswith("t1 ")
+    assert (balance.kind, balance.cause, balance.amount) == (
+        DifferenceKind.BALANCE,
+        DifferenceCause.TAKEN_BACK,
+        D(-1),
+    )
+    assert "adopt" in taken.suggestion
+    assert "adopt" in balance.suggestion
+
+
+@pytest.mark.parametrize(
+    ("made_ns", "listed", "markets"),
+    [
+        (HOUR_NS + LOOK_BACK_NS, True, {MARKET.key}),  # it is listed
+        (2 * HOUR_NS - MARGIN_NS + 1, False, {MARKET.key}),  # a list may lag so far behind
+        (HOUR_NS + MARGIN_NS - 1, False, {MARKET.key}),  # it may have been made before the span asked for
+        (HOUR_NS + LOOK_BACK_NS, False, set()),  # nobody asked for its market
+    ],
+)
+def test_fault_39_a_list_that_lags_or_was_not_asked_for_takes_nothing_back(
+    made_ns: int, listed: bool, markets: set[str]
+) -> None:
+    fill = execution(client_id=OURS, exchange_ns=made_ns)
+    reading = looked_at((fill,) if listed else (), markets=frozenset(markets))
+    found = compare(booked(fill), reading, MARKETS, ours)
+    assert [one.cause for one in found.differences] == [DifferenceCause.WITHDRAWAL]
+
+
+def test_a_trade_by_hand_of_before_the_last_match_explains_nothing() -> None:
+    early = execution(exchange_ns=HOUR_NS + LOOK_BACK_NS - MARGIN_NS - 1)
+    found = compare(booked(execution(client_id=OURS, exchange_ns=0)), looked_at((early,)), MARKETS, ours)
+    assert [one.cause for one in found.differences] == [DifferenceCause.WITHDRAWAL]
+
+
+ASSETS = st.sampled_from(["BTC", "USDT", "ETH", "BNB"])
+AMOUNTS = st.decimals(min_value="-99999999999", max_value="99999999999", places=12)
+HOLDINGS = st.dictionaries(ASSETS, AMOUNTS)
+
+
+@st.composite
+def executions(draw: st.DrawFn) -> list[Fill]:
+    count = draw(st.integers(0, 5))
+    return [
+        execution(
+            number,
+            side=draw(st.sampled_from(["buy", "sell"])),
+            price=draw(st.decimals(min_value="0.01", max_value="99999", places=2)),
+            quantity=draw(st.decimals(min_value="0.0001", max_value="999", places=4)),
+            fee=draw(st.none() | st.decimals(min_value="-1", max_value="9", places=9)),
+            fee_asset=draw(ASSETS),
+        )
+        for number in range(count)
+    ]
+
+
+@settings(max_examples=300, database=None, deadline=None)
+@given(HOLDINGS, HOLDINGS, executions(), st.frozensets(ASSETS, max_size=2))
+def test_adopting_every_difference_makes_the_books_equal_to_the_exchange(ledger, theirs, fills, left_out) -> None:
+    reading = Reading(
+        balances={asset: amount for asset, amount in theirs.items() if amount},
+        executions=Executions(fills=tuple(fills)),
+    )
+    expected = books(balances={asset: amount for asset, amount in ledger.items() if amount})
+    found = compare(expected, reading, MARKETS, ours, left_out)
+    adopted = dict(expected.balances)
+    for one in found.differences:
+        assert one.kind is DifferenceKind.BALANCE
+        assert one.asset not in left_out
+        assert one.amount  # none without an amount
+        assert one.theirs - one.ours == one.amount
+        adopted[one.asset] = adopted.get(one.asset, D(0)) + one.amount
+    for asset in {*adopted, *theirs} - left_out:
+        assert adopted.get(asset, D(0)) == theirs.get(asset, D(0))
+    again = compare(books(balances=adopted), reading, MARKETS, ours, left_out)
+    assert again.differences == ()
+
+
+@settings(max_examples=300, database=None, deadline=None)
+@given(HOLDINGS, executions())
+def test_trades_by_hand_are_recognised_whatever_they_were(ledger, fills) -> None:
+    theirs = dict(ledger)
+    for fill in fills:
+        for asset, change in effects(fill, MARKET).items():
+            theirs[asset] = theirs.get(asset, D(0)) + change
+    reading = Reading(
+        balances={asset: amount for asset, amount in theirs.items() if amount},
+        executions=Executions(fills=tuple(fills)),
+    )
+    expected = books(balances={asset: amount for asset, amount in ledger.items() if amount})
+    found = compare(expected, reading, MARKETS, ours)
+    assert {one.cause for one in found.differences} <= {DifferenceCause.MANUAL_TRADE}
+
+
+@settings(max_examples=200, database=None, deadline=None)
+@given(HOLDINGS, HOLDINGS)
+def test_an_opened_ledger_is_equal_to_the_exchange_at_once(ledger, theirs) -> None:
+    reading = Reading(balances={asset: amount for asset, amount in theirs.items() if amount})
+    opening = compare(books(opened_ns=0, balances=ledger), reading, MARKETS, ours).opening
+    assert opening is not None
+    opened = {asset: ledger.get(asset, D(0)) + opening.get(asset, D(0)) for asset in {*ledger, *theirs, *opening}}
+    assert compare(books(balances=opened), reading, MARKETS, ours).differences == ()

@@ -1,0 +1,52 @@
+"""The catalogue of faults is whole, and every test it names exists."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import cache
+
+from tests.exchangesim.simulator import ROOT
+from tests.faults.catalogue import COUNT, LEVELS, ROWS
+
+NUMBERED = re.compile(r"test_fault_(\d\d)_")
+FOLDERS = ("crash", "engine", "execution", "faults", "host")
+
+
+@cache
+def names_in(path: str) -> frozenset[str]:
+    """Return the names of a file's test functions."""
+    tree = ast.parse((ROOT / path).read_text())
+    return frozenset(
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_")
+    )
+
+
+def test_every_number_has_one_row() -> None:
+    assert [row.number for row in ROWS] == list(range(1, COUNT + 1))
+    assert {row.level for row in ROWS} <= set(LEVELS)
+    assert all(row.fault and row.expected for row in ROWS)
+
+
+def test_every_test_named_exists() -> None:
+    named = [(row.number, *test.split("::")) for row in ROWS for test in row.tests]
+    missing = [(number, path, name) for number, path, name in named if name not in names_in(path)]
+    assert missing == []
+
+
+def test_every_fault_has_a_test() -> None:
+    assert [row.number for row in ROWS if not row.tests] == []
+
+
+def test_every_numbered_test_is_in_its_row() -> None:
+    listed = {(row.number, test) for row in ROWS for test in row.tests}
+    found = {
+        (int(number[1]), f"{path.relative_to(ROOT)}::{name}")
+        for folder in FOLDERS
+        for path in sorted((ROOT / "tests" / folder).glob("test_*.py"))
+        for name in names_in(str(path.relative_to(ROOT)))
+        if (number := NUMBERED.match(name))
+    }
+    assert found <= listed

@@ -1,0 +1,279 @@
+"""The engine's store on the database: what is awaited is durable, what is queued arrives in order and once."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from unittest import mock
+
+import pytest
+from django.db import InternalError, OperationalError
+
+from bots.engine_host import store as store_module
+from bots.models import Balance, Decision, Fill, Order, OrderEvent, Trade
+from bots.services import trades
+from bots.services.leases import lease_release
+from tests.bots.world import START_NS, D
+from tests.host.conftest import until
+from trading.messages import AccountBalance, OrderState, TradeState
+from trading.ports import LeaseLost, StoreUnavailable
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
+
+
+class Given:
+    """A bot with a leased owner, a trade with two intents, and what the store is told of them."""
+
+    def __init__(self, world) -> None:
+        self.world = world
+        self.bot = world.bot(world.anna)
+        self.owner = world.anna.pk
+        self.token = world.lease(world.anna)
+        self.trade = world.trade(self.bot, self.token)
+        self.intents = world.intents(self.bot, self.trade)
+        self.decision = world.decision(self.bot, trade_id=self.trade.trade_id)
+
+    def filled(self, leg: int):
+        intent = self.intents[leg]
+        return self.world.event(intent, OrderState.FILLED, self.world.fill(intent))
+
+
+@pytest.fixture
+def given(world) -> Given:
+    return Given(world)
+
+
+async def test_a_committed_trade_is_in_the_database_when_commit_returns(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    states = await threads.run(lambda: list(Order.objects.values_list("state", flat=True)))
+    assert states == ["SENDING", "SENDING"]
+
+
+async def test_events_and_results_are_written_and_flush_waits_for_them(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    for leg in (0, 1):
+        store.record_event(given.filled(leg), OrderState.FILLED)
+    store.record_trade(
+        given.world.trade(given.bot, trade_id=given.trade.trade_id, state=TradeState.CLOSED, closed_ns=START_NS)
+    )
+    store.record_balance(
+        AccountBalance(account_id=given.intents[0].account_id, asset="USDT", free=D(5), used=D(0), received_ns=START_NS)
+    )
+    store.record_decision(given.world.decision(given.bot, check="size", at_ns=time.time_ns()))
+    await store.flush()
+
+    def read():
+        return (
+            set(Order.objects.values_list("state", flat=True)), Fill.objects.count(), Trade.objects.get().state,
+            Balance.objects.get().free, Decision.objects.filter(taken=False).count(), store.waiting,
+        )  # fmt: skip
+
+    assert await threads.run(read) == ({"FILLED"}, 2, "CLOSED", D(5), 1, 0)
+
+
+async def test_a_queued_event_reported_twice_is_booked_once(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    for _ in range(3):
+        store.record_event(given.filled(0), OrderState.FILLED)
+    await store.flush()
+    assert await threads.run(Fill.objects.count) == 1
+
+
+async def test_of_a_trade_only_the_newest_record_is_written(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    with mock.patch.object(store_module.trades, "trades_apply", wraps=trades.trades_apply) as apply:
+        for state in (TradeState.OPEN, TradeState.REPAIRING, TradeState.CLOSED):
+            store.record_trade(given.world.trade(given.bot, trade_id=given.trade.trade_id, state=state))
+        await store.flush()
+    written = [record.state for call in apply.call_args_list for record in call.kwargs["trades"]]
+    assert written == [TradeState.CLOSED]
+
+
+async def test_a_stale_token_is_refused_and_nothing_is_written(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token - 1)
+    with pytest.raises(LeaseLost):
+        await store.commit_trade(given.trade, given.intents, given.decision)
+    assert await threads.run(Order.objects.count) == 0
+
+
+async def test_past_the_fence_nothing_is_committed_though_the_database_would(
+    given, make_store, threads, hand_clock
+) -> None:
+    store = make_store(given.owner, given.token, hand_clock, fenced_in=8.0)
+    hand_clock.advance(8.0)
+    with pytest.raises(LeaseLost):
+        await store.commit_trade(given.trade, given.intents, given.decision)
+    assert await threads.run(Order.objects.count) == 0
+
+
+async def test_a_lease_that_runs_out_during_the_commit_sends_nothing_and_books_that(
+    given, make_store, threads, hand_clock
+) -> None:
+    store = make_store(given.owner, given.token, hand_clock, fenced_in=8.0)
+
+    def slow_commit(**values) -> None:
+        trades.trade_commit(**values)
+        hand_clock.advance(9.0)
+
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, trade_commit=slow_commit)):
+        with pytest.raises(LeaseLost):
+            await store.commit_trade(given.trade, given.intents, given.decision)
+        await store.flush()
+    assert await threads.run(lambda: set(Order.objects.values_list("state", flat=True))) == {"FAILED"}
+    assert await threads.run(lambda: Trade.objects.get().state) == "FAILED"
+
+
+async def test_a_commit_that_comes_too_late_is_void(given, make_store, threads, monkeypatch) -> None:
+    store = make_store(given.owner, given.token)
+    monkeypatch.setattr(store_module, "COMMIT_SECONDS", 0.05)
+    go = threading.Event()
+
+    def slow_commit(**values) -> None:
+        go.wait(10)
+        trades.trade_commit(**values)
+
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, trade_commit=slow_commit)):
+        with pytest.raises(StoreUnavailable, match="did not commit within"):
+            await store.commit_trade(given.trade, given.intents, given.decision)
+        go.set()
+        voided = len(given.intents) + 1
+        await until(lambda: store._recorded == 2 * voided)  # when it was given up, and when it came
+        await store.flush()
+    causes = await threads.run(
+        lambda: set(OrderEvent.objects.filter(to_state="FAILED").values_list("cause", flat=True))
+    )
+    assert causes == {"never sent: the commit came too late"}
+
+
+async def test_after_an_outage_everything_that_waited_is_written(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    with mock.patch.object(store_module.events, "events_apply", side_effect=OperationalError("gone")):
+        store.record_event(given.filled(0), OrderState.FILLED)
+        await until(lambda: bool(store.failing))
+        with pytest.raises(StoreUnavailable, match="records wait"):
+            await store.commit_trade(given.trade, given.intents, given.decision)
+        with pytest.raises(StoreUnavailable, match="1 records are not written yet"):
+            await store.flush(0.05)
+    await store.flush()
+    assert await threads.run(Fill.objects.count) == 1
+    assert store.failing == ""
+
+
+async def test_one_record_that_is_refused_does_not_hold_up_the_others(given, make_store, threads, caplog) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    real = store_module.events.events_apply
+
+    def refuse_first_leg(*, batch, **named):
+        if any(event.client_order_id == given.intents[0].client_order_id for event, _ in batch):
+            raise ValueError("cannot be stored")
+        return real(batch=batch, **named)
+
+    with mock.patch.object(store_module.events, "events_apply", side_effect=refuse_first_leg):
+        store.record_event(given.filled(0), OrderState.FILLED)
+        store.record_event(given.filled(1), OrderState.FILLED)
+        await store.flush()
+    assert await threads.run(Fill.objects.count) == 1
+    assert store.refused == 1
+    assert "cannot be stored" in caplog.text
+
+
+async def test_too_many_waiting_events_mean_no_new_trades(given, make_store, monkeypatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_WAITING_EVENTS", 3)
+    store = make_store(given.owner, given.token)
+    for _ in range(4):
+        store.record_event(given.filled(0), OrderState.FILLED)
+    with pytest.raises(StoreUnavailable, match="the limit is 3"):
+        await store.commit_trade(given.trade, given.intents, given.decision)
+
+
+async def test_open_trades_come_back_with_their_orders_and_fills(given, make_store) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    store.record_event(given.filled(0), OrderState.FILLED)
+    await store.flush()
+    ((trade, orders),) = await store.open_trades()
+    assert trade.trade_id == given.trade.trade_id
+    assert [(intent.client_order_id, state) for intent, state, _ in orders] == [
+        (given.intents[0].client_order_id, "FILLED"),
+        (given.intents[1].client_order_id, "SENDING"),
+    ]
+
+
+async def test_the_loop_goes_on_while_the_database_is_slow(given, make_store) -> None:
+    store = make_store(given.owner, given.token)
+    entered, go = threading.Event(), threading.Event()
+
+    def slow(**values) -> None:
+        entered.set()
+        go.wait(10)
+
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, trade_commit=slow)):
+        commit = asyncio.create_task(store.commit_trade(given.trade, given.intents, given.decision))
+        await until(entered.is_set)  # this very waiting needs the loop
+        assert not commit.done()
+        go.set()
+        await commit
+
+
+async def test_a_commit_whose_answer_is_lost_is_void(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+
+    def cut_at_commit(**values) -> None:
+        trades.trade_commit(**values)
+        raise OperationalError("server closed the connection unexpectedly")
+
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, trade_commit=cut_at_commit)):
+        with pytest.raises(StoreUnavailable):
+            await store.commit_trade(given.trade, given.intents, given.decision)
+        await store.flush()
+    assert await threads.run(lambda: set(Order.objects.values_list("state", flat=True))) == {"FAILED"}
+    assert await threads.run(lambda: Trade.objects.get().state) == "FAILED"
+
+
+async def test_a_commit_that_failed_leaves_nothing_to_write(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    failing = mock.Mock(side_effect=OperationalError("gone"))
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, trade_commit=failing)):
+        with pytest.raises(StoreUnavailable):
+            await store.commit_trade(given.trade, given.intents, given.decision)
+        await store.flush()
+    assert await threads.run(lambda: (Order.objects.count(), Trade.objects.count(), store.refused)) == (0, 0, 0)
+
+
+async def test_a_database_that_only_reads_keeps_records_waiting(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    # What psycopg says of a server that has become a standby.
+    problem = InternalError("cannot execute INSERT in a read-only transaction")
+    with mock.patch.object(store_module.events, "events_apply", side_effect=problem):
+        store.record_event(given.filled(0), OrderState.FILLED)
+        await until(lambda: bool(store.failing or store.refused))
+    await store.flush()
+    assert store.refused == 0
+    assert await threads.run(Fill.objects.count) == 1
+
+
+async def test_a_former_holders_word_on_a_trade_comes_too_late(given, make_store, threads) -> None:
+    former = make_store(given.owner, given.token)
+    await former.commit_trade(given.trade, given.intents, given.decision)
+
+    def take_over() -> int:
+        lease_release(owner_id=given.owner, holder="host-1", token=given.token)
+        return given.world.lease(given.world.anna, "host-2")
+
+    present = make_store(given.owner, await threads.run(take_over))
+    closed = given.world.trade(given.bot, trade_id=given.trade.trade_id, state=TradeState.CLOSED, closed_ns=START_NS)
+    present.record_trade(closed)
+    await present.flush()
+    former.record_trade(given.world.trade(given.bot, trade_id=given.trade.trade_id, state=TradeState.REPAIRING))
+    former.record_event(given.filled(0), OrderState.FILLED)
+    await former.flush()
+    assert await threads.run(lambda: Trade.objects.get().state) == "CLOSED"
+    assert await threads.run(Fill.objects.count) == 1  # a fill is a fact, whoever tells it

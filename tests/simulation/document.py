@@ -1,0 +1,146 @@
+"""docs/reliability.md: what is proved and how, with the figures of the run that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+
+from tests.faults.catalogue import ROWS
+from tests.simulation.faults import FAULTS, NOT_SIMULATED
+from tests.simulation.incidents import POINTS
+from tests.simulation.mutants import Verdict
+from tests.simulation.runs import Totals
+
+INTRODUCTION = """# Reliability
+
+What may be relied on when connections break, exchanges misbehave, databases go away and processes die: and how that is
+known. Written by `./arb simulate --document`; do not edit.
+
+## How it is tested
+
+The real engine (`trading.engine.Engine` and everything below it: planner, saga, resolver, repairs, portfolio, hub)
+runs under virtual time between three models that were written without its code: exchanges with books, orders, fills
+and balances (`tests/simulation/exchange.py`), the network and private streams to them (`venue.py`), and a database
+with leases, of which a crash takes whatever was not written yet (`database.py`). One seed is one history: delays,
+losses, repetitions, faults, crashes and pauses follow from it, so a history that went wrong is run again with
+`./arb simulate --histories 1 --seed SEED --trace`.
+
+- The exchanges accept a client order id again once its order has closed, as Binance and Kraken do: whatever is sent
+  twice executes twice.
+- A killed process runs nothing more, not even its `finally` blocks; what it had sent goes on. The next one starts
+  under a higher lease token. A paused one wakes with what it was about to do.
+- Requests arrive up to 20 s late; questions lag, go unanswered, or are answered by a replica that has fallen behind.
+
+Then the exchanges' and the database's records are compared, never the engine's own books:
+
+| what must hold | how it is judged |
+|---|---|
+| each attempt at a leg is executed at most once | orders on the exchanges by client id; what was sent |
+| every fill is booked exactly once | the exchanges' executions against the database's fills, to the last digit |
+| funds are conserved | start, transfers and booked fills give each balance of each exchange exactly |
+| no illegal step of an order | the stored history against a second table of states |
+| what is unhedged is closed, or said with a reason | the trade's stated residual against the exchanges' fills |
+| nothing is sent without a live lease | the database's lease at the moment of sending |
+| nothing is sent without a durable intent | the database's rows at the moment of sending, field by field |
+| every unknown outcome is resolved or DISPUTED | order states once everything is whole again |
+| no order that lived was concluded to be absent | FAILED in an order's history against the exchanges' orders |
+| no new attempt while an earlier order may act | open, later accepted, or filled without the engine's knowledge |
+| no order on a decision older than 2 s, on a deaf account, or at an absurd price | the moment of sending |
+| what is not ours is never touched | cancellations, and fills booked as ours |
+"""
+
+LIMITS = """## What this does not show
+
+- Models are not exchanges: wire formats, signatures and ccxt are tested against the simulated exchanges
+  (`tests/exchanges`, `tests/exchangesim`) and real recordings; the database's own transactions on SQLite and
+  PostgreSQL (`tests/bots`, `tests/host`).
+- A machine's clock that is AHEAD by more than a minute when an order is made, on an exchange that no longer finds the
+  order by its id: lists of executions are asked for from that moment on, and would leave it out. Simulated clocks step
+  back by up to an hour, and ahead by up to 45 s.
+- A late fill of a finished trade that is written just before a crash, while what it made of the trade is not: the next
+  engine settles it when the exchange tells of it again, which its first sweep asks for; nobody else looks.
+- An engine that was overtaken while it stood still writes what the exchange had answered it. An old acknowledgement
+  then ends a dispute in the order's row (not in the engine that disputed it), until the next start asks about the
+  order again: seed 4025426.
+- Legs are spot orders, IOC; no derivatives.
+"""
+
+FAULT_HEAD = ("#", "fault", "correct behaviour", "simulated as", "injected", "anomalies", "tests")
+
+
+def document(totals: Totals, verdicts: Sequence[Verdict], first: int, today: date) -> str:
+    """Return the whole document."""
+    figures = totals.figures()
+    killed = sum(1 for verdict in verdicts if verdict.anomaly)
+    parts = [
+        INTRODUCTION,
+        "## The last large run\n",
+        *_table(
+            ("figure", "value"),
+            [
+                ("date", today.isoformat()),
+                ("seeds", f"{first} to {first + totals.histories - 1}"),
+                ("histories", f"{totals.histories:,}"),
+                ("histories with an anomaly", f"{figures['anomalies']:,}"),
+                ("histories a second", f"{totals.rate:.0f}"),
+                ("virtual time", f"{totals.virtual_seconds / 86400:,.1f} days"),
+                ("trades", ", ".join(f"{count:,} {state}" for state, count in figures["trades"].items())),
+                ("faults injected", f"{totals.faults.total():,}"),
+                ("crashes", f"{totals.crash_points.total():,}"),
+                ("safety rules taken away, caught", f"{killed} of {len(verdicts)}"),
+            ],
+        ),
+        "## Faults\n",
+        "*Injected* counts how often a fault took place, *anomalies* the histories with it that broke a rule.\n",
+        *_table(FAULT_HEAD, fault_rows(totals)),
+        "*Tests* counts those that bring a fault about outside the simulation, on real sockets, processes, databases",
+        "or pages (`python -m tests.faults.catalogue` names them). Not simulated:\n",
+        *(f"- {number}: {why}" for number, why in sorted(NOT_SIMULATED.items())),
+        "",
+        "## Crash points\n",
+        "Where processes were killed; *in recovery* is a process that was itself taking over. `await` is any",
+        "resumption of any of its tasks or callbacks.\n",
+        *_table(("point", "killed", "in recovery"), _crash_rows(totals)),
+        "## Safety rules taken away\n",
+        "Each rule is removed from the engine in turn; a history that the whole engine passes must catch it",
+        "(`./arb simulate --mutants`).\n",
+        *_table(
+            ("mutant", "rule", "caught after (histories)", "as"),
+            [(f"`{one.mutant.name}`", one.mutant.rule, f"{one.histories}", _caught(one)) for one in verdicts],
+        ),
+        LIMITS,
+    ]
+    return "\n".join(parts)
+
+
+def fault_rows(totals: Totals) -> list[tuple[str, ...]]:
+    """Return each fault of the catalogue with what the simulation made of it."""
+    simulated = {one.number: one.name for one in FAULTS}
+    rows = []
+    for row in ROWS:
+        name = simulated.get(row.number)
+        seen = (
+            ("", "", "")
+            if name is None
+            else (f"`{name}`", f"{totals.faults[name]:,}", f"{totals.anomalies_with[name]:,}")
+        )
+        rows.append((f"{row.number}", row.fault, row.expected, *seen, f"{len(row.tests)}"))
+    return rows
+
+
+def _crash_rows(totals: Totals) -> list[tuple[str, ...]]:
+    points = totals.crash_points
+    return [(f"`{point}`", f"{points[point]:,}", f"{points[f'{point}@recovery']:,}") for point in POINTS]
+
+
+def _caught(verdict: Verdict) -> str:
+    return f"`{verdict.anomaly.partition(':')[0]}`" if verdict.anomaly else "SURVIVED"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    return [
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+        "",
+    ]
