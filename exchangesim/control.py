@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from decimal import Decimal, InvalidOperation
 
 import msgspec
@@ -111,6 +111,16 @@ class RollBackRequest(msgspec.Struct, forbid_unknown_fields=True):
     order_id: str
 
 
+class CoinRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """What an exchange tells of a coin: its contract, and whether deposits and withdrawals are open."""
+
+    exchange: str
+    code: str
+    contract: str | None = None
+    deposit: bool | None = None
+    withdraw: bool | None = None
+
+
 class RevokeRequest(msgspec.Struct, forbid_unknown_fields=True):
     exchange: str
     api_key: str
@@ -152,6 +162,7 @@ class Control:
                 web.get("/accounts/{exchange}/{api_key}", self._get_account),
                 web.post("/transfers", self._transfer),
                 web.post("/keys", self._revoke),
+                web.post("/coins", self._set_coin),
                 web.get("/orders", self._orders),
                 web.post("/orders", self._place),
                 web.post("/executions", self._execute),
@@ -384,6 +395,18 @@ class Control:
             raise ControlError(f"trade.side must be BUY or SELL, not {wanted.side!r}.")
         limit = None if wanted.price is None else _amount("trade.price", wanted.price)
         exchange.market_trade(market.native, Side(wanted.side), _amount("trade.quantity", wanted.quantity), limit)
+
+    async def _set_coin(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=CoinRequest)
+        coins = {coin.code: coin for coin in self._venue(wanted.exchange).exchange.coins.listed()}
+        coin = coins.get(wanted.code)
+        if coin is None:
+            raise ControlError(f"{wanted.exchange} has no coin {wanted.code!r}; it has {', '.join(coins)}.", 404)
+        for name in ("contract", "deposit", "withdraw"):
+            value = getattr(wanted, name)
+            if value is not None:
+                setattr(coin, name, value)
+        return _reply(asdict(coin))
 
     async def _get_latency(self, request: web.Request) -> web.Response:
         return _reply({name: venue.latency.figures() for name, venue in self._venues.items()})

@@ -289,7 +289,7 @@ class Calls:
         return codec.commission(market_of(self.exchange, parameters.symbol()).rules)
 
     def _coins(self, account: Account, _: Parameters) -> list[dict[str, object]]:
-        return [codec.coin(asset, account) for asset in codec.assets(self.exchange, account)]
+        return [codec.coin(self.exchange.coins[asset], account) for asset in codec.assets(self.exchange, account)]
 
     def _trade_fees(self, _: Account, parameters: Parameters) -> list[dict[str, str]]:
         markets, _one = self._markets(parameters)

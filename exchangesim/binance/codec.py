@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from decimal import ROUND_DOWN, Decimal
 
 from exchangesim.core.accounts import Account
+from exchangesim.core.coins import Coin
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.orders import (
     ZERO,
@@ -187,19 +188,50 @@ def assets(exchange: SimExchange, account: Account) -> list[str]:
     return list(dict.fromkeys([*listed, *account.balances]))
 
 
-def coin(asset: str, account: Account) -> dict[str, object]:
-    """Describe a coin as ``capital/config/getall`` does; deposits and withdrawals are not simulated, so suspended."""
+def coin(coin: Coin, account: Account) -> dict[str, object]:
+    """Describe a coin as ``capital/config/getall`` does.
+
+    Source: https://developers.binance.com/docs/wallet/capital/all-coins-info
+    """
     zero = "0"
     return {
-        "coin": asset,
-        "depositAllEnable": False,
-        "withdrawAllEnable": False,
-        "name": asset,
-        **_balance(account, asset),
+        "coin": coin.code,
+        "depositAllEnable": coin.deposit,
+        "withdrawAllEnable": coin.withdraw,
+        "name": coin.code,
+        **_balance(account, coin.code),
         **dict.fromkeys(("freeze", "withdrawing", "ipoing", "ipoable", "storage"), zero),
         "isLegalMoney": False,
         "trading": True,
-        "networkList": [],
+        "networkList": [
+            {
+                "network": coin.network,
+                "coin": coin.code,
+                "withdrawIntegerMultiple": "0.00000001",
+                "isDefault": True,
+                "depositEnable": coin.deposit,
+                "withdrawEnable": coin.withdraw,
+                "depositDesc": "" if coin.deposit else "Wallet Maintenance, Deposit Suspended",
+                "withdrawDesc": "" if coin.withdraw else "Wallet Maintenance, Withdrawal Suspended",
+                "specialTips": "",
+                "name": coin.network,
+                "resetAddressStatus": False,
+                "addressRegex": "",
+                "memoRegex": "",
+                "withdrawFee": zero,
+                "withdrawMin": "0.00000001",
+                "withdrawMax": "10000000",
+                "withdrawInternalMin": "0.00000001",
+                "minConfirm": 1,
+                "unLockConfirm": 0,
+                "sameAddress": False,
+                "withdrawTag": False,
+                "estimatedArrivalTime": 1,
+                "busy": False,
+                "contractAddressUrl": "",
+                "contractAddress": coin.contract,
+            }
+        ],
     }
 
 

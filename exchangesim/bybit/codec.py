@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from exchangesim.core.accounts import Account, Balance
+from exchangesim.core.coins import Coin
 from exchangesim.core.market import Candle, SimMarket
 from exchangesim.core.orders import CloseReason, Fill, Order, OrderType, PublicTrade, Side, Status
 from exchangesim.core.rules import SymbolRules
@@ -391,25 +392,28 @@ def fee_rate(rules: SymbolRules) -> Json:
     }
 
 
-def coin_info(asset: str) -> Json:
-    """Return one row of asset/coin/query-info: the coin on one network named after it."""
+def coin_info(coin: Coin) -> Json:
+    """Return one row of asset/coin/query-info: the coin on its network.
+
+    Source: https://bybit-exchange.github.io/docs/v5/asset/coin-info
+    """
     return {
-        "name": asset,
-        "coin": asset,
+        "name": coin.code,
+        "coin": coin.code,
         "remainAmount": "10000000",
         "chains": [
             {
-                "chainType": asset,
+                "chainType": coin.network,
                 "confirmation": "1",
                 "withdrawFee": "0",
                 "depositMin": "0",
                 "withdrawMin": "0",
-                "chain": asset,
-                "chainDeposit": "1",
-                "chainWithdraw": "1",
+                "chain": coin.network,
+                "chainDeposit": str(int(coin.deposit)),
+                "chainWithdraw": str(int(coin.withdraw)),
                 "minAccuracy": "8",
                 "withdrawPercentageFee": "0",
-                "contractAddress": "",
+                "contractAddress": coin.contract,
                 "safeConfirmNumber": "1",
                 "withdrawMax": "10000000",
             }

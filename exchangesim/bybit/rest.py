@@ -264,9 +264,8 @@ class BybitRest:
 
     def _coins(self, given: Incoming) -> Json:
         wanted = given.parameters.get("coin")
-        rules = [market.rules for market in self._exchange.markets.values()]
-        assets = dict.fromkeys(asset for rule in rules for asset in (rule.base, rule.quote))
-        return {"rows": [codec.coin_info(asset) for asset in assets if not wanted or asset == wanted]}
+        coins = self._exchange.coins.listed()
+        return {"rows": [codec.coin_info(coin) for coin in coins if not wanted or coin.code == wanted]}
 
     def usd_price(self, asset: str) -> Decimal | None:
         return usd_price(self._exchange, asset)

@@ -16,6 +16,7 @@ from typing import Any
 from exchangesim.core.accounts import Account
 from exchangesim.core.checks import check_funds, check_shape
 from exchangesim.core.clock import Clock
+from exchangesim.core.coins import Coins
 from exchangesim.core.irregular import Irregular
 from exchangesim.core.market import SimMarket
 from exchangesim.core.matching import floor_to, match_quantity, quantity_worth, reachable
@@ -134,6 +135,9 @@ class SimExchange:
         for rule in rules:
             market = SimMarket(rule, last_price=prices[rule.symbol])
             self.markets[rule.native] = self.by_symbol[rule.symbol] = market
+        self.coins = Coins(
+            asset for market in self.markets.values() for asset in (market.rules.base, market.rules.quote)
+        )
         self.accounts: dict[str, Account] = {account.api_key: account for account in self.store.accounts(name)}
         counter = self._counter
         self._order_ids = counter("order", self.policy.first_order_id)

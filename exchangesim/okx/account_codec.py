@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 
 from exchangesim.core.accounts import Account, Balance
+from exchangesim.core.coins import Coin
 from exchangesim.core.rules import SymbolRules
 from exchangesim.core.text import plain
 from exchangesim.okx.codec import Json, UsdPrice
@@ -152,16 +153,23 @@ def trade_fee(rules: SymbolRules, time_ms: int) -> Json:
     }
 
 
-def currency(asset: str) -> Json:
-    """Return one row of asset/currencies: the asset on one network named after it."""
+# What the exchange calls the networks in ``chain``, behind the coin's code.
+CHAINS = {"BTC": "Bitcoin", "ETH": "ERC20", "SOL": "Solana", "XRP": "Ripple", "TRX": "TRC20", "BSC": "BSC"}
+
+
+def currency(coin: Coin) -> Json:
+    """Return one row of asset/currencies: the coin on its network.
+
+    Source: https://www.okx.com/docs-v5/en/#funding-account-rest-api-get-currencies
+    """
     return {
         "burningFeeRate": "0",
-        "canDep": True,
+        "canDep": coin.deposit,
         "canInternal": True,
-        "canWd": True,
-        "ccy": asset,
-        "chain": f"{asset}-Simulated",
-        "ctAddr": "",
+        "canWd": coin.withdraw,
+        "ccy": coin.code,
+        "chain": f"{coin.code}-{CHAINS.get(coin.network, coin.network)}",
+        "ctAddr": coin.contract,
         "depEstOpenTime": "",
         "depQuotaFixed": "",
         "depQuoteDailyLayer2": "",
@@ -178,7 +186,7 @@ def currency(asset: str) -> Json:
         "minInternal": "0.00000001",
         "minWd": "0.00000001",
         "minWdUnlockConfirm": "2",
-        "name": asset,
+        "name": coin.code,
         "needTag": False,
         "usedDepQuotaFixed": "",
         "usedWdQuota": "0",

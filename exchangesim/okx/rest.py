@@ -271,9 +271,8 @@ class OkxRest:
 
     def _currencies(self, given: Incoming) -> list[Any]:
         wanted = given.parameters.get("ccy", "")
-        rules = [market.rules for market in self._exchange.markets.values()]
-        assets = dict.fromkeys(asset for rule in rules for asset in (rule.base, rule.quote))
-        return [account_codec.currency(asset) for asset in assets if not wanted or asset in wanted.split(",")]
+        coins = self._exchange.coins.listed()
+        return [account_codec.currency(coin) for coin in coins if not wanted or coin.code in wanted.split(",")]
 
     def usd_price(self, asset: str) -> Any:
         return usd_price(self._exchange, asset)
