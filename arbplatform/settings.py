@@ -205,6 +205,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 2.0},  # the next offer is as good
     },
     "refresh markets": {"task": "bots.tasks.markets_refresh", "schedule": timedelta(hours=12)},
+    "refresh wallets": {"task": "bots.tasks.wallets_refresh", "schedule": timedelta(minutes=5)},
     "prune decisions": {"task": "bots.tasks.prune_decisions", "schedule": timedelta(hours=1)},
     "prune profits": {"task": "bots.tasks.prune_profits", "schedule": timedelta(hours=1)},
 }

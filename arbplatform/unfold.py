@@ -87,6 +87,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Markets", "candlestick_chart", "bots.market"),
                     _page("Pairs", "link", "bots.tradingpair"),
                     _page("Assets", "toll", "bots.asset"),
+                    _page("Assets on exchanges", "fingerprint", "bots.listedasset"),
                 ],
             },
             {

@@ -8,7 +8,7 @@ from celery import shared_task
 
 from bots import selectors
 from bots.models import Bot, Exchange
-from bots.services import markets
+from bots.services import markets, wallets
 from bots.services.decisions import decisions_prune
 from bots.services.profits import profits_prune
 
@@ -39,6 +39,14 @@ def markets_refresh(exchange_id: int | None = None) -> list[str]:
     """Load the markets of one exchange, or of all enabled ones; returns a sentence for each."""
     rows = Exchange.objects.filter(enabled=True) if exchange_id is None else Exchange.objects.filter(pk=exchange_id)
     return [markets.markets_refresh(exchange=exchange) for exchange in rows]
+
+
+@shared_task(name=wallets.TASK, ignore_result=True)
+def wallets_refresh(exchange_id: int | None = None) -> list[str]:
+    """Ask one exchange, or every one with an account, what its coins are and which wallets are open."""
+    rows = Exchange.objects.filter(enabled=True, accounts__enabled=True).distinct()
+    chosen = rows if exchange_id is None else rows.filter(pk=exchange_id)
+    return [wallets.wallets_refresh(exchange=exchange) for exchange in chosen]
 
 
 @shared_task(name="bots.tasks.prune_decisions", ignore_result=True)

@@ -75,6 +75,9 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     order_timeout_ms: float = 15_000.0
     max_quote_deviation_bps: float | None = None  # of a leg's mid from the median of the pair's markets; None: off
     max_daily_loss: Decimal | None = None  # in the quote asset; None: off
+    # Why a route (``<buy market>><sell market>``) is not traded; and why it is not with real money.
+    untradable: Mapping[str, str] = {}
+    unproven: Mapping[str, str] = {}
     # What the store knows when the bot is started, by trade mode and quote asset.
     realised_today: Mapping[str, Mapping[str, Decimal]] = {}
     # Trades that were left exposed since somebody last started the bot, with the reason: they block it.

@@ -457,6 +457,9 @@ class Engine:
         if bot.observed != observed.RUNNING:
             self._refuse(bot, found, "bot_state", f"The bot is {bot.observed}: {bot.reason}.")
             return
+        if why := bot.untradable.get(f"{found.buy.market}>{found.sell.market}"):
+            self._refuse(bot, found, "tradability", why)
+            return
         for leg in (found.buy, found.sell):
             if self.desk.fresh_book(self.desk.markets[leg.market], float("inf")) is None:
                 self._refuse(bot, found, "market", f"{leg.market}: its book is not one to trade on now.")

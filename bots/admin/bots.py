@@ -23,6 +23,7 @@ from bots.admin.display import BOT_STATES, GOOD, MODES, age, rounded, state
 from bots.models import UNFINISHED_TRADES, Bot, Trade, sees_everything
 from bots.selectors import profits_since
 from bots.services.bots import PARAMETERS, bot_create, bot_delete, bot_start, bot_stop, bot_update
+from bots.services.tradability import bot_markets, routes_refused
 
 _BUTTON = "border border-base-200 cursor-pointer font-medium px-2 py-1 rounded-default text-xs dark:border-base-700"
 
@@ -60,14 +61,20 @@ class BotAdmin(ServiceAdmin):
     search_fields = ("name", "owner__username")
     autocomplete_fields = ("pairs", "accounts")
     actions = ("bots_start", "bots_stop")
-    readonly_fields = ("observed", "observed_reason", "seen", "desired", "created_at", "updated_at")
+    readonly_fields = ("observed", "observed_reason", "routes_left_out", "seen", "desired", "created_at", "updated_at")
     change_form_outer_before_template = "admin/bots/bot/buttons.html"
     fieldsets = (
         (None, {"fields": ("owner", "name", ("strategy", "mode"), "pairs", "accounts")}),
-        ("State", {"fields": (("observed", "desired", "seen"), "observed_reason")}),
+        ("State", {"fields": (("observed", "desired", "seen"), "observed_reason", "routes_left_out")}),
         (
             "What to trade",
-            {"fields": (("min_net_edge_bps", "max_edge_bps"), ("max_trade_notional", "max_open_trades"))},
+            {
+                "fields": (
+                    ("min_net_edge_bps", "max_edge_bps"),
+                    ("max_trade_notional", "max_open_trades"),
+                    "require_open_wallets",
+                )
+            },
         ),
         (
             "How to trade",
@@ -118,6 +125,14 @@ class BotAdmin(ServiceAdmin):
     @display(description="Observed", ordering="observed_state")
     def observed(self, bot: Bot) -> SafeString:
         return state(bot, "observed_state", BOT_STATES)
+
+    @display(description="Routes not traded")
+    def routes_left_out(self, bot: Bot) -> SafeString | str:
+        markets = bot_markets(bot)
+        refused = routes_refused(markets.all, halted=markets.halted, require_open_wallets=bot.require_open_wallets)
+        rows = [(route.replace(">", " to "), why) for route, why in refused.untradable.items()]
+        rows += [(route.replace(">", " to "), f"Not with real money. {why}") for route, why in refused.unproven.items()]
+        return format_html_join("", "<div><b>{}</b>: {}</div>", rows) if rows else "none"
 
     @display(description="Desired", ordering="desired_state")
     def desired(self, bot: Bot) -> SafeString:

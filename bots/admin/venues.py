@@ -1,4 +1,4 @@
-"""Exchanges, assets, pairs and markets: shared rows that operators keep."""
+"""Exchanges, pairs and markets: shared rows that operators keep."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from unfold.decorators import display
 
 from bots.admin.base import ChoicesFilter, PlatformAdmin, ReadOnlyAdmin, ScopedRelatedFilter, ServiceAdmin, ServiceForm
 from bots.admin.display import ENVIRONMENTS, age, amount, state
-from bots.models import Asset, Exchange, Market, TradingPair
+from bots.models import Exchange, Market, TradingPair
 from bots.services.exchanges import exchange_create, exchange_update
 from bots.services.markets import markets_request
 
@@ -89,17 +89,6 @@ class ExchangeAdmin(ServiceAdmin):
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.markets_view)
         return [path("<path:object_id>/markets/", view, name="bots_exchange_markets"), *super().get_urls()]
-
-
-@admin.register(Asset)
-class AssetAdmin(PlatformAdmin):
-    owner_path = None
-    list_display = ("code", "name", "confirmed")
-    list_filter = ("confirmed",)
-    search_fields = ("code", "name")
-
-    def get_readonly_fields(self, request: HttpRequest, obj: Asset | None = None) -> Any:
-        return ("code",) if obj is not None else ()
 
 
 @admin.register(TradingPair)

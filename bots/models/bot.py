@@ -112,6 +112,11 @@ class Bot(Owned):
         help_text="Milliseconds to wait for an exchange's answer; exchanges themselves may take 10 seconds.",
     )  # fmt: skip
 
+    require_open_wallets = models.BooleanField(
+        "require open wallets", default=True,
+        help_text="Trade only what can be withdrawn and deposited again, as far as the exchanges tell.",
+    )  # fmt: skip
+
     desired_state = models.CharField(max_length=16, choices=Desired.choices, default=Desired.STOPPED, editable=False)
     desired_at = models.DateTimeField(null=True, editable=False)
     observed_state = models.CharField(max_length=16, choices=Observed.choices, default=Observed.STOPPED, editable=False)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+import msgspec
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import F, Q
 
 from bots.fields import Between, MoneyField
+from risk.policy.tradability import Listing, Network, Ruling
 from trading import config, instruments
 
 CODE = RegexValidator(
@@ -103,6 +105,46 @@ class Asset(models.Model):
         return self.code
 
 
+class ListedAsset(models.Model):
+    """What one exchange tells of a coin: networks, contracts, wallets; and what an operator says it is."""
+
+    class Ruling(models.TextChoices):
+        NONE = "", "Not said"
+        SAME = "same", "The asset of this code"
+        OTHER = "other", "Another coin of the name"
+
+    exchange = models.ForeignKey(Exchange, on_delete=models.CASCADE, related_name="listed_assets")
+    asset = models.ForeignKey(Asset, on_delete=models.CASCADE, related_name="listings")
+    networks = models.JSONField(default=list, editable=False)
+    ruling = models.CharField(
+        max_length=8, choices=Ruling.choices, default=Ruling.NONE, blank=True,
+        help_text="An operator's word; it stands above what networks and contracts say.",
+    )  # fmt: skip
+    note = models.CharField(max_length=300, blank=True, help_text="Why, and where it was looked up.")
+    read_at = models.DateTimeField("read", null=True, editable=False, help_text="When the exchange last told.")
+
+    class Meta:
+        ordering = ("asset_id", "exchange__code")
+        verbose_name = "asset on an exchange"
+        verbose_name_plural = "assets on exchanges"
+        constraints = [
+            models.UniqueConstraint(fields=["exchange", "asset"], name="listed_asset_unique"),
+            models.CheckConstraint(condition=Q(ruling__in=["", "same", "other"]), name="listed_asset_ruling"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.asset_id} on {self.exchange}"
+
+    def to_policy(self) -> Listing:
+        """Return what the rules look at; needs ``exchange`` loaded."""
+        return Listing(
+            exchange=self.exchange.code,
+            asset=self.asset_id,
+            networks=tuple(msgspec.convert(network, Network) for network in self.networks),
+            ruling=Ruling(self.ruling),
+        )
+
+
 class TradingPair(models.Model):
     """An asset pair across exchanges. USD, USDT and USDC are different assets."""
 
@@ -149,7 +191,8 @@ class Market(models.Model):
     maker_fee = MoneyField(
         validators=[Between("-0.01", "0.1")], help_text="Fraction of notional; negative is a rebate."
     )
-    active = models.BooleanField(default=True, help_text="The exchange still lists it.")
+    active = models.BooleanField(default=True, help_text="The exchange trades it now.")
+    listed = models.BooleanField(default=True, help_text="The exchange still lists it, be it halted or not.")
     synced_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:

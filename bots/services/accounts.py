@@ -15,6 +15,7 @@ from bots.models import UNFINISHED_ORDERS, Exchange, ExchangeAccount, Order
 from bots.services.audit import ADDITION, DELETION, audit_record, owner_check
 from bots.services.hints import engine_hint
 from bots.services.validation import assign, refuse, save_checked
+from bots.services.wallets import wallets_request
 from bots.times import from_ns
 from trading.config import Credentials
 
@@ -88,6 +89,7 @@ def credentials_set(*, account: ExchangeAccount, actor: User | None, credentials
                 ]
             )  # fmt: skip
             audit_record(actor=actor, subject=account, message="Set credentials; disarmed.")
+            wallets_request(exchange_id=account.exchange_id)
     except IntegrityError:
         raise taken from None
     engine_hint(account.owner_id)

@@ -25,7 +25,7 @@ PARAMETERS = frozenset(
     {
         "min_net_edge_bps", "max_edge_bps", "max_trade_notional", "max_book_age_ms", "max_open_trades", "cooldown_ms",
         "price_tolerance_bps", "order_timeout_ms", "leg_policy", "repair_tolerance_bps", "completion_seconds",
-        "unwind_tolerance_bps", "unwind_seconds", "max_repair_loss",
+        "unwind_tolerance_bps", "unwind_seconds", "max_repair_loss", "require_open_wallets",
     }
 )  # fmt: skip
 _SETTABLE = PARAMETERS | {"name", "strategy", "mode"}

@@ -22,7 +22,7 @@ logger = logging.getLogger("arb.exchanges")
 _SETTABLE = frozenset({"name", "ccxt_id", "environment", "urls", "enabled"})
 _LISTED = (
     "native_id", "base_id", "quote_id", "settle_id", "kind", "contract_size", "tick", "lot", "min_amount",
-    "min_notional", "taker_fee", "maker_fee", "active",
+    "min_notional", "taker_fee", "maker_fee", "active", "listed",
 )  # fmt: skip
 
 
@@ -105,8 +105,8 @@ def markets_sync(*, exchange: Exchange, markets: Sequence[instruments.Market]) -
                 changed.append(wanted)
         Market.objects.bulk_create(added, batch_size=200)
         Market.objects.bulk_update(changed, [*_LISTED, "synced_at"], batch_size=100)
-        vanished = [row.pk for symbol, row in stored.items() if row.active and symbol not in listed]
-        Market.objects.filter(pk__in=vanished).update(active=False, synced_at=now)
+        vanished = [row.pk for symbol, row in stored.items() if row.listed and symbol not in listed]
+        Market.objects.filter(pk__in=vanished).update(active=False, listed=False, synced_at=now)
         _pairs_ensure({(market.base, market.quote) for market in markets if market.symbol in listed})
     return SyncResult(len(added), len(changed), len(vanished), refused)
 

@@ -24,6 +24,7 @@ _USER_RIGHTS: dict[str, tuple[str, ...]] = {
     "bots.fill": ("view",),
     "bots.ledgerentry": ("view",),
     "bots.ledgerline": ("view",),
+    "bots.listedasset": ("view",),
     "bots.market": ("view",),
     "bots.order": ("view", "decide"),
     "bots.orderevent": ("view",),

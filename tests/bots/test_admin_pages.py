@@ -11,7 +11,9 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from bots.models import Bot, Installation, Order, Trade
 from bots.services.bots import bot_start
 from bots.services.installation import installation_get
+from bots.services.wallets import listings_store
 from risk.models import RiskLimit
+from risk.policy.tradability import Network
 
 pytestmark = [pytest.mark.django_db]
 
@@ -26,6 +28,8 @@ def page(model, name, *args):
 def full_world(busy_world):
     installation_get()
     RiskLimit.objects.create(rule="max_trade_notional", value=500)
+    coins = {"BTC": (Network(name="BTC", deposit=True),), "USDT": (Network(name="ERC20", contract="0x01"),)}
+    listings_store(exchange=busy_world.exchanges["alpha"], found=coins)
     every = IntervalSchedule.objects.create(every=5, period="seconds")
     CrontabSchedule.objects.create(minute="0")
     PeriodicTask.objects.create(name="tick", task="bots.tasks.tick", interval=every)

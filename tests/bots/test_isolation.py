@@ -122,6 +122,7 @@ def bot_form(world, desk, **changes):
         "max_trade_notional": "1000", "max_open_trades": "1", "price_tolerance_bps": "2", "repair_tolerance_bps": "30",
         "leg_policy": "together", "completion_seconds": "3", "unwind_tolerance_bps": "100", "unwind_seconds": "30",
         "max_book_age_ms": "1000", "cooldown_ms": "250", "order_timeout_ms": "15000",
+        "require_open_wallets": "on",
     }  # fmt: skip
     return values | changes
 

@@ -237,7 +237,13 @@ class World:
     """Two exchanges ``alpha`` and ``beta`` with one account each, one bot on BTC/USDT, and an engine for them."""
 
     def __init__(
-        self, *, faulty: bool = False, third: bool = False, terms: Mapping[str, object] | None = None, **bot: object
+        self,
+        *,
+        faulty: bool = False,
+        third: bool = False,
+        environment: str = "simulated",
+        terms: Mapping[str, object] | None = None,
+        **bot: object,
     ) -> None:
         self.clock = VirtualClock()
         self.feeds: dict[str, HandFeed] = {}
@@ -264,11 +270,12 @@ class World:
             id_prefix="test",
             lease_token=3,
             accounts=(
-                self.account(11, "alpha"),
-                self.account(12, "beta"),
+                self.account(11, "alpha", exchange=spec("alpha", environment), armed_for_live=True),
+                self.account(12, "beta", exchange=spec("beta", environment), armed_for_live=True),
                 *([self.account(13, "gamma")] if third else []),
             ),
             bots=(self.bot,),
+            live_allowed=environment == "live",
         )
         self.venues: dict[int, Venue] = {}
         if faulty:

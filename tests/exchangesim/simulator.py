@@ -167,6 +167,10 @@ class Simulator:
     def clear_faults(self) -> None:
         self.call("DELETE", "/faults")
 
+    def set_coin(self, exchange: str, code: str, **told: Any) -> None:
+        """Change what an exchange tells of a coin: ``contract``, ``deposit``, ``withdraw``."""
+        self.call("POST", "/coins", {"exchange": exchange, "code": code, **told})
+
     def market(self, exchange: str, symbol: str) -> dict[str, Any]:
         return dict(self.call("GET", f"/market?exchange={exchange}&symbol={symbol}"))
 

@@ -485,10 +485,13 @@ ROWS: tuple[Row, ...] = (
     Row(
         52,
         "Two coins of one name, or a hidden multiplier",
-        "What their prices show is refused: no ticker is taken for an identity, nor is any known",
+        "No ticker is taken for an identity: other contracts, or none that agree and real money, trade nothing",
         "engine",
         _in(
             _IDENTITY,
+            "test_fault_52_a_route_between_other_coins_is_refused_at_any_price",
+            "test_fault_52_the_way_back_is_a_route_of_its_own",
+            "test_fault_52_coins_not_known_to_be_one_are_not_traded_with_real_money",
             "test_fault_52_another_coin_of_the_name_is_not_traded_for_its_price",
             "test_fault_52_a_market_far_from_the_pairs_others_is_not_traded",
             "test_fault_52_a_difference_between_those_limits_is_traded",

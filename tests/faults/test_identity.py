@@ -1,7 +1,8 @@
 """Two coins of one name, or a hidden multiplier: what keeps them from being traded against each other.
 
-Nothing knows that two exchanges mean the same coin by a ticker: a price far from the other's is refused, by the edge
-and by its distance from the pair's other markets. A namesake whose price is near by is not told apart.
+Networks and contracts, as exchanges tell them, prove two coins one or two (tests/bots/test_tradability.py reads them
+with the real clients); what they show is refused here, before any price is looked at. Where nothing is told, a price
+far from the other's is refused, by the edge and by its distance from the pair's other markets.
 """
 
 from __future__ import annotations
@@ -43,6 +44,23 @@ async def test_fault_52_a_market_far_from_the_pairs_others_is_not_traded() -> No
 
 async def test_fault_52_a_difference_between_those_limits_is_traded() -> None:
     assert await looked_at(World(faulty=True), "50000", "50500") == ""
+
+
+async def test_fault_52_a_route_between_other_coins_is_refused_at_any_price() -> None:
+    world = World(faulty=True, untradable={"alpha:BTC/USDT>beta:BTC/USDT": "Two different coins."})
+    assert await looked_at(world, "50000", "50500") == "tradability"
+
+
+async def test_fault_52_the_way_back_is_a_route_of_its_own() -> None:
+    world = World(faulty=True, untradable={"beta:BTC/USDT>alpha:BTC/USDT": "Two different coins."})
+    assert await looked_at(world, "50000", "50500") == ""
+
+
+@pytest.mark.parametrize(("environment", "check"), [("simulated", ""), ("live", "tradability")])
+async def test_fault_52_coins_not_known_to_be_one_are_not_traded_with_real_money(environment: str, check: str) -> None:
+    unproven = {"alpha:BTC/USDT>beta:BTC/USDT": "Not known to be the same coin."}
+    world = World(faulty=True, environment=environment, unproven=unproven)
+    assert await looked_at(world, "50000", "50500") == check
 
 
 def test_fault_52_a_multiplier_in_the_name_is_another_asset() -> None:

@@ -13,7 +13,7 @@ from trading.config import BotConfig
 from trading.execution.desk import TradeTerms
 from trading.execution.planner import limits_of, terms_of
 from trading.execution.purses import Purses
-from trading.messages import TradeRecord
+from trading.messages import TradeMode, TradeRecord
 
 ZERO = Decimal(0)
 NS_PER_DAY = 86_400 * 10**9
@@ -65,6 +65,7 @@ class RunningBot:
         self.purses = purses
         self.limits: Limits = limits_of(config)
         self.terms: TradeTerms = terms_of(config, purses.by_exchange, paper=purses.paper)
+        self.untradable = {**(config.unproven if purses.mode == TradeMode.LIVE else {}), **config.untradable}
 
     def start_over(self) -> None:
         """Begin without faults but those its configuration knows of: whoever starts a bot again has looked."""
