@@ -30,6 +30,7 @@ from trading.execution.decisions import Decisions, OrderDecision
 from trading.execution.desk import Desk
 from trading.execution.footprints import Footprint
 from trading.execution.ids import check_prefix, is_ours, parse, trade_id
+from trading.execution.lag import LoopLag
 from trading.execution.order import Order
 from trading.execution.pace import Pace
 from trading.execution.planner import Plan, intents_of, less_certain, plan, proposal_of, record_of
@@ -156,6 +157,7 @@ class Engine:
             on_change=self._observe_bots,
         )
         self.pace = Pace(self.desk, self._observe_bots)
+        self.lag = LoopLag(clock, self._observe_bots)
         self._order_events: Counter[Purse] = Counter()
         self._subscriptions: dict[str, Subscription] = {}
         self._taking_up: dict[str, set[Purse]] = {}
@@ -188,7 +190,8 @@ class Engine:
                 self._take_up(found)
                 self._started.set()
                 self._apply_bots()
-                watching = [asyncio.create_task(self.reconciler.run()), asyncio.create_task(self.pace.run())]
+                watchers = (self.reconciler.run(), self.pace.run(), self.lag.run())
+                watching = [asyncio.create_task(watcher) for watcher in watchers]
                 try:
                     await self._stopped.wait()
                 finally:
@@ -237,6 +240,7 @@ class Engine:
             unresolved_orders=sorted(self.trades.unresolved),
             counters={
                 **(self.counters + self.accounts.counters + self.trades.counters),
+                "late_ticks": self.lag.late_ticks,
                 **{f"detector_{name}": count for name, count in self.detector.counters().items()},
             },
             latency=self.desk.stages.summary(),
@@ -364,7 +368,7 @@ class Engine:
                 return f"account {purse.account_id}: {why}", False
         if why := self.reconciler.fault(purse):
             return why, self.reconciler.is_reading(purse)
-        if why := self.pace.fault(purse):
+        if why := self.pace.fault(purse) or self.lag.fault():
             return why, False
         return self.accounts.fault(purse), self.accounts.is_starting(purse)
 
@@ -459,6 +463,9 @@ class Engine:
             return
         if why := bot.untradable.get(f"{found.buy.market}>{found.sell.market}"):
             self._refuse(bot, found, "tradability", why)
+            return
+        if why := self.lag.fault():  # the bot's state may not show it yet
+            self._refuse(bot, found, "loop_lag", f"{why[0].upper()}{why[1:]}.")
             return
         for leg in (found.buy, found.sell):
             if self.desk.fresh_book(self.desk.markets[leg.market], float("inf")) is None:

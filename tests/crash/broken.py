@@ -31,6 +31,19 @@ def locked_database() -> Iterator[None]:
         locking.close()
 
 
+def is_free() -> bool:
+    """Return whether nobody holds SQLite's one writer's lock now."""
+    trying = sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None, timeout=0.2)
+    try:
+        trying.execute("BEGIN IMMEDIATE")
+        trying.execute("ROLLBACK")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        trying.close()
+    return True
+
+
 @contextmanager
 def connecting_with(**changes: Any) -> Iterator[None]:
     """Let connections that are opened inside be opened with other settings. OPTIONS are added to those there are."""

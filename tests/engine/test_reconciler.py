@@ -9,6 +9,7 @@ import msgspec
 
 from tests.engine.worlds import MONEY, OWNER, World
 from trading.execution.ids import client_order_id, trade_id
+from trading.execution.reconciler import PATIENT_ROUNDS
 from trading.execution.reconciliation import DifferenceCause
 from trading.messages import Fill, OrderEvent, OrderState, TradeState
 
@@ -349,4 +350,29 @@ async def test_balances_that_lag_behind_executions_are_no_difference(monkeypatch
     assert await look(world) == ["", ""]
     assert causes(world) == {}
     assert not any("differences" in alarm for alarm in world.alarms)
+    await world.stop()
+
+
+async def test_an_account_that_trades_all_the_time_is_kept_quiet_to_be_compared(monkeypatch) -> None:
+    world = await world_live()
+    await look(world)
+    reconciler = world.engine.reconciler
+    purse = next(purse for purse in world.engine.desk.live_purses if purse.account_id == 11)
+    in_flight = reconciler._in_flight
+    # Trades follow each other as long as new ones may begin.
+    monkeypatch.setattr(
+        reconciler,
+        "_in_flight",
+        lambda asked: None if asked == purse and not reconciler.fault(asked) else in_flight(asked),
+    )
+    reasons: set[str] = set()
+    monkeypatch.setattr(
+        reconciler, "_on_change", lambda: reasons.add(world.engine.account_views()[11].reason), raising=True
+    )
+    looks = [await look(world) for _ in range(PATIENT_ROUNDS + 1)]  # the engine's own rounds come between
+    assert looks[0] == ["orders are under way", ""]
+    assert ["", ""] in looks
+    assert any(f"not been quiet in {PATIENT_ROUNDS} rounds" in reason for reason in reasons)
+    assert world.engine.account_views()[11].state == "live"
+    assert await look(world) == ["orders are under way", ""]  # and is let alone again
     await world.stop()

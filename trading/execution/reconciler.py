@@ -35,6 +35,8 @@ RETRY_SECONDS = 1.0
 # round comes anyway.
 QUIET_SECONDS, QUIET_PAUSE_SECONDS = 10.0, 0.1
 TRIES = 4
+# An account that is never quiet by itself takes no new trades while it is compared, after so many rounds in vain.
+PATIENT_ROUNDS = 3
 # An exchange's balances may lag behind its executions: amounts count when they are still the same so much later.
 CONFIRM_SECONDS = 3.0
 UNDER_WAY = "orders are under way"
@@ -86,6 +88,8 @@ class Reconciler:
         self._wake = Signal()
         self._amounts: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which balances differed when last looked at
         self._seen: dict[Purse, tuple[Mapping[str, Decimal], Executions]] = {}  # amounts, and what explained them
+        self._put_off: Counter[Purse] = Counter()  # rounds in a row that found no quiet moment
+        self._quieted: set[Purse] = set()  # takes no new trades, so that it can be compared
         self._one_at_a_time = asyncio.Lock()
 
     def fault(self, purse: Purse) -> str:
@@ -94,6 +98,11 @@ class Reconciler:
         What the last comparison found, be it another process's, holds until the next: an account that nothing is
         known of yet is read first.
         """
+        if purse in self._quieted and purse not in self._faults:
+            return (
+                f"account {purse.account_id}: it is being compared with its exchange, for which it has not been quiet "
+                f"in {self._put_off[purse]} rounds"
+            )
         if purse.paper or purse in self._read_once:
             return self._faults.get(purse, "")
         self._wanted.add(purse)
@@ -153,11 +162,25 @@ class Reconciler:
     async def look(self) -> list[Outcome]:
         """Compare every account that is live now; whatever goes wrong with one stops no other."""
         async with self._one_at_a_time:
-            return [await self._look_at(purse) for purse in self._purses()]
+            return [await self._look_and_count(purse) for purse in self._purses()]
 
     def _purses(self) -> list[Purse]:
         live = [purse for purse in self._desk.live_purses if not purse.paper]
         return sorted(live, key=lambda purse: purse.account_id)
+
+    async def _look_and_count(self, purse: Purse) -> Outcome:
+        """Compare an account; one that trades all the time is kept from new trades for that long."""
+        if self._put_off[purse] >= PATIENT_ROUNDS:
+            self._quieted.add(purse)
+            self._on_change()
+        try:
+            outcome = await self._look_at(purse)
+        finally:
+            if purse in self._quieted:
+                self._quieted.discard(purse)
+                self._on_change()
+        self._put_off[purse] = 0 if outcome.compared else self._put_off[purse] + 1
+        return outcome
 
     async def _look_at(self, purse: Purse) -> Outcome:
         clock = self._desk.clock
