@@ -155,6 +155,7 @@ class Engine:
             activity=lambda purse: (self._sequence, self._order_events[purse]),
             on_order=self._on_order_event,
             on_change=self._observe_bots,
+            on_quiet_over=self._look_at_everything,
         )
         self.pace = Pace(self.desk, self._observe_bots)
         self.lag = LoopLag(clock, self._observe_bots)
@@ -346,6 +347,10 @@ class Engine:
         for key in [key for key in self._subscriptions if key not in used]:
             self._unfollow(key)
 
+    def _look_at_everything(self) -> None:
+        for bot in self.roster:
+            self._look_at_all(bot)
+
     def _look_at_all(self, bot: RunningBot) -> None:
         """Evaluate a bot's markets soon: prices that stood still while it could not trade would go unseen."""
 
@@ -472,6 +477,9 @@ class Engine:
                 self._refuse(bot, found, "market", f"{leg.market}: its book is not one to trade on now.")
                 return
             market = self.desk.markets[leg.market]
+            if why := self.reconciler.needs_quiet(bot.terms.purses[market.exchange]):
+                self._refuse(bot, found, "comparison", f"{why[0].upper()}{why[1:]}.")
+                return
             if trace := self.desk.own_trace(market, leg.side, bot.terms.purses[market.exchange]):
                 self._refuse(bot, found, "own_order", f"{trace[0].upper()}{trace[1:]}.")
                 return

@@ -12,6 +12,7 @@ from trading.execution.ids import client_order_id, trade_id
 from trading.execution.reconciler import PATIENT_ROUNDS
 from trading.execution.reconciliation import DifferenceCause
 from trading.messages import Fill, OrderEvent, OrderState, TradeState
+from trading.portfolio import Purse
 
 D = Decimal
 STRAY = client_order_id(trade_id("test", OWNER, 2, 5), 0, 0)
@@ -358,21 +359,32 @@ async def test_an_account_that_trades_all_the_time_is_kept_quiet_to_be_compared(
     await look(world)
     reconciler = world.engine.reconciler
     purse = next(purse for purse in world.engine.desk.live_purses if purse.account_id == 11)
-    in_flight = reconciler._in_flight
-    # Trades follow each other as long as new ones may begin.
-    monkeypatch.setattr(
-        reconciler,
-        "_in_flight",
-        lambda asked: None if asked == purse and not reconciler.fault(asked) else in_flight(asked),
-    )
-    reasons: set[str] = set()
-    monkeypatch.setattr(
-        reconciler, "_on_change", lambda: reasons.add(world.engine.account_views()[11].reason), raising=True
-    )
+    in_flight, said = reconciler._in_flight, set()
+
+    def always_trading(asked: Purse) -> frozenset[str] | None:
+        """Trades follow each other as long as new ones may begin."""
+        said.add(reconciler.needs_quiet(purse))
+        return None if asked == purse and not reconciler.needs_quiet(purse) else in_flight(asked)
+
+    monkeypatch.setattr(reconciler, "_in_flight", always_trading)
     looks = [await look(world) for _ in range(PATIENT_ROUNDS + 1)]  # the engine's own rounds come between
     assert looks[0] == ["orders are under way", ""]
     assert ["", ""] in looks
-    assert any(f"not been quiet in {PATIENT_ROUNDS} rounds" in reason for reason in reasons)
-    assert world.engine.account_views()[11].state == "live"
+    assert any(f"put off {PATIENT_ROUNDS} times" in why for why in said)
+    assert not reconciler.needs_quiet(purse)
     assert await look(world) == ["orders are under way", ""]  # and is let alone again
+    await world.stop()
+
+
+async def test_no_trade_begins_while_an_account_is_kept_quiet_and_one_does_afterwards(monkeypatch) -> None:
+    world = await world_live()
+    monkeypatch.setattr(world.engine.reconciler, "_in_flight", lambda _: None)  # as if an order took long
+    looking = asyncio.ensure_future(world.engine.reconcile())
+    await world.clock.settle()
+    await world.edge()
+    assert not world.store.trades
+    assert world.store.decisions[-1].check == "comparison"
+    monkeypatch.undo()
+    await world.clock.run_until(looking.done)
+    await world.clock.run_until(lambda: world.store.trades)  # though prices have not moved since
     await world.stop()

@@ -14,6 +14,7 @@ from trading.execution.ids import is_ours
 from trading.execution.reconciliation import (
     LOOK_BACK_NS,
     MARGIN_NS,
+    ZERO,
     DifferenceKind,
     Executions,
     Expected,
@@ -35,7 +36,8 @@ RETRY_SECONDS = 1.0
 # round comes anyway.
 QUIET_SECONDS, QUIET_PAUSE_SECONDS = 10.0, 0.1
 TRIES = 4
-# An account that is never quiet by itself takes no new trades while it is compared, after so many rounds in vain.
+# An account that is never quiet by itself takes no new trades while it is compared, after so many rounds in vain; the
+# first time it doesn't in any case, so that what a process found when it started is known soon.
 PATIENT_ROUNDS = 3
 # An exchange's balances may lag behind its executions: amounts count when they are still the same so much later.
 CONFIRM_SECONDS = 3.0
@@ -59,7 +61,7 @@ class Reconciler:
     ``in_flight`` returns the assets that orders without a known outcome may have moved, None while anything else of
     ours is under way on the account. ``activity`` is a number that changes whenever something happens on it.
     ``on_order`` takes what turned out to be news of our orders; ``on_change`` is called when an account's fault may
-    have changed.
+    have changed, ``on_quiet_over`` when one that had to be quiet may trade again.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Reconciler:
         activity: Callable[[Purse], object],
         on_order: Callable[[Purse, OrderEvent], None],
         on_change: Callable[[], None],
+        on_quiet_over: Callable[[], None],
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._desk = desk
@@ -79,6 +82,7 @@ class Reconciler:
         self._activity = activity
         self._on_order = on_order
         self._on_change = on_change
+        self._on_quiet_over = on_quiet_over
         self._faults: dict[Purse, str] = {}
         self._strangers: dict[Purse, dict[str, str]] = {}  # orders of ours that no book knows, with their markets
         self._dismissed: set[str] = set()  # those of them that a person has looked at
@@ -89,6 +93,7 @@ class Reconciler:
         self._amounts: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which balances differed when last looked at
         self._seen: dict[Purse, tuple[Mapping[str, Decimal], Executions]] = {}  # amounts, and what explained them
         self._put_off: Counter[Purse] = Counter()  # rounds in a row that found no quiet moment
+        self._compared: set[Purse] = set()  # at least once
         self._quieted: set[Purse] = set()  # takes no new trades, so that it can be compared
         self._one_at_a_time = asyncio.Lock()
 
@@ -98,16 +103,20 @@ class Reconciler:
         What the last comparison found, be it another process's, holds until the next: an account that nothing is
         known of yet is read first.
         """
-        if purse in self._quieted and purse not in self._faults:
-            return (
-                f"account {purse.account_id}: it is being compared with its exchange, for which it has not been quiet "
-                f"in {self._put_off[purse]} rounds"
-            )
         if purse.paper or purse in self._read_once:
             return self._faults.get(purse, "")
         self._wanted.add(purse)
         self._wake.notify()
         return f"account {purse.account_id}: what the last comparison found is being read"
+
+    def needs_quiet(self, purse: Purse) -> str:
+        """Return why an account begins no trade for a moment though nothing is wrong with it, or an empty string."""
+        if purse not in self._quieted:
+            return ""
+        return (
+            f"account {purse.account_id}: it is being compared with its exchange, for which it has to be quiet for a "
+            f"moment (put off {self._put_off[purse]} times)"
+        )
 
     def is_reading(self, purse: Purse) -> bool:
         """Return whether an account's fault is only that nothing is known of it yet."""
@@ -170,16 +179,17 @@ class Reconciler:
 
     async def _look_and_count(self, purse: Purse) -> Outcome:
         """Compare an account; one that trades all the time is kept from new trades for that long."""
-        if self._put_off[purse] >= PATIENT_ROUNDS:
+        if self._put_off[purse] >= PATIENT_ROUNDS or purse not in self._compared:
             self._quieted.add(purse)
-            self._on_change()
         try:
             outcome = await self._look_at(purse)
         finally:
             if purse in self._quieted:
                 self._quieted.discard(purse)
-                self._on_change()
+                self._on_quiet_over()
         self._put_off[purse] = 0 if outcome.compared else self._put_off[purse] + 1
+        if outcome.compared:
+            self._compared.add(purse)
         return outcome
 
     async def _look_at(self, purse: Purse) -> Outcome:
@@ -255,7 +265,8 @@ class Reconciler:
         orders = await venue.open_orders()
         if orders is None or not first:
             return "the exchange does not tell balances and open orders"
-        amounts = differing(books, _totals(first), left_out)
+        # Before the books are opened everything on the exchange is news: orders of ours among it must be known.
+        amounts = differing(books, _totals(first), left_out) if books.opened_ns else dict.fromkeys(_totals(first), ZERO)
         executions = await self._executions(venue, purse, books, amounts, left_out)
         if isinstance(executions, str):
             return executions

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
 from trading.exchanges.binance import outcomes
@@ -172,7 +172,27 @@ class BinanceDialect(Dialect):
             await self.next_page("fills")
             page = await self._trades(client, {**wanted, "fromId": int(trades[-1]["id"]) + 1})
             trades += await self._trades_after(client, "fills", wanted, page)
-        return [self._fill(trade, own.get(str(trade["orderId"]), "")) for trade in trades]
+        nameless = {str(trade["orderId"]) for trade in trades} - own.keys()
+        names = await self._client_ids(client, market, nameless) if nameless else {}
+        return [
+            self._fill(trade, own.get(str(trade["orderId"])) or names.get(str(trade["orderId"]), ""))
+            for trade in trades
+        ]
+
+    async def _client_ids(self, client: Any, market: Market, order_ids: Collection[str]) -> Mapping[str, str]:
+        """Return client ids by order id: this exchange's trades name none, and an order of ours that no memory knows
+        (an older backup was restored) must not pass for somebody else's."""
+        names: dict[str, str] = {}
+        following, last = min(int(order_id) for order_id in order_ids), max(int(order_id) for order_id in order_ids)
+        for _ in range(MOST_PAGES):
+            await self.next_page("fills")
+            wanted = {"symbol": market.native_id, "orderId": following, "limit": PAGE}
+            page = await client.privateGetAllOrders(wanted)
+            names |= {str(order["orderId"]): str(order["clientOrderId"]) for order in page}
+            following = max((int(order["orderId"]) for order in page), default=last) + 1
+            if len(page) < PAGE or following > last:
+                return names
+        raise Incomplete(f"fills: more than {MOST_PAGES * PAGE} orders between those asked about")
 
     async def _trades_between(self, client: Any, market: Market, start_ms: int, end_ms: int) -> list[Raw]:
         """Return the trades of a span from its first one on; not all of them, if they fill more than a page."""
