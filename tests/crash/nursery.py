@@ -34,8 +34,9 @@ def main() -> None:
         if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGTERM, lambda *_: process.stop())
-            os.close(0)
-            os.close(1)
+            nothing = os.open(os.devnull, os.O_RDWR)  # closed, their numbers would be given to sockets
+            os.dup2(nothing, 0)
+            os.dup2(nothing, 1)
             process.run_host()
             os._exit(0)
         hosts.append(pid)
