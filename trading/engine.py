@@ -29,7 +29,7 @@ from trading.execution.bots import BotStatus, RunningBot
 from trading.execution.decisions import Decisions, OrderDecision
 from trading.execution.desk import Desk
 from trading.execution.footprints import Footprint
-from trading.execution.ids import check_prefix, is_ours, parse, trade_id
+from trading.execution.ids import Ids, check_prefix, is_ours
 from trading.execution.lag import LoopLag
 from trading.execution.order import Order
 from trading.execution.pace import Pace
@@ -113,6 +113,7 @@ class Engine:
         self.counters: Counter[str] = Counter()
         self.desk = Desk(
             owner_id=config.owner_id,
+            ids=Ids(self._prefix, config.owner_id, config.lease_token),
             store=store,
             publisher=publisher,
             clock=clock,
@@ -152,7 +153,7 @@ class Engine:
             self.desk,
             self._prefix,
             in_flight=self._in_flight,
-            activity=lambda purse: (self._sequence, self._order_events[purse]),
+            activity=lambda purse: (self.desk.ids.sequence, self._order_events[purse]),
             on_order=self._on_order_event,
             on_change=self._observe_bots,
             on_quiet_over=self._look_at_everything,
@@ -166,7 +167,6 @@ class Engine:
         self._reopening: dict[str, list[OrderEvent]] = {}  # events of trades that are being read from the store
         self._readers: set[asyncio.Task[None]] = set()
         self._noted: dict[tuple[str, str], int] = {}
-        self._sequence = 0
         self._running = False
         self._stopping = False
         self._stopped = asyncio.Event()
@@ -512,8 +512,7 @@ class Engine:
     def _open(self, bot: RunningBot, planned: Plan) -> None:
         found = planned.opportunity
         now = self._clock.time_ns()
-        self._sequence += 1
-        trade = trade_id(self._prefix, self.config.owner_id, self.config.lease_token, self._sequence)
+        trade = self.desk.ids.next_trade()
         intents = intents_of(planned, trade, now, bot.config.order_timeout_ms)
         held = intents[:0]
         if bot.config.leg_policy == LegPolicy.UNCERTAIN_FIRST:
@@ -639,9 +638,7 @@ class Engine:
         """
         for record, rows in found:
             for intent, _, _ in rows:
-                parsed = parse(intent.client_order_id)
-                if parsed is not None and parsed.token == self.config.lease_token:
-                    self._sequence = max(self._sequence, parsed.sequence)
+                self.desk.ids.met(intent.client_order_id)
             taken = take_up(self.config, record, rows, self.desk.markets)
             if isinstance(taken, str):
                 self._leave(record, rows, taken)

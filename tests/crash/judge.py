@@ -14,7 +14,6 @@ from typing import Any
 from bots.fields import exact_sum
 from bots.models import UNFINISHED_ORDERS, Fill, LedgerEntry, LedgerLine, Order, OwnerLease, Trade
 from tests.crash.stage import BALANCES, Stage
-from trading.execution.ids import parse
 from trading.messages import OrderState
 
 LIMIT = "100000"
@@ -156,10 +155,10 @@ def _trades(fills: Mapping[int, list[dict[str, Any]]], rows: Mapping[str, Order]
     residual: defaultdict[str, Decimal] = defaultdict(Decimal)
     for found in fills.values():
         for fill in found:
-            told = parse(fill["client_id"])
-            if told is not None and fill["client_id"] in rows:
+            row = rows.get(fill["client_id"])
+            if row is not None and row.trade is not None:
                 sign = 1 if fill["side"].lower() == "buy" else -1
-                residual[told.trade_id] += sign * Decimal(fill["quantity"])
+                residual[row.trade.trade_id] += sign * Decimal(fill["quantity"])
     return [
         f"trade {trade.trade_id}: {trade.state} with {trade.residual_base} left, executed {residual[trade.trade_id]}"
         for trade in Trade.objects.all()

@@ -382,7 +382,8 @@ class World:
 
     def check_result(self, record: TradeRecord) -> None:
         """The result is what the fills say: quote in less quote out, the rest and base fees at their own prices."""
-        fills = [fill for fill in self.store.fills.values() if fill.client_order_id.startswith(record.trade_id)]
+        own = {intent.client_order_id for intent in self.store.intents.values() if intent.trade_id == record.trade_id}
+        fills = [fill for fill in self.store.fills.values() if fill.client_order_id in own]
         bought = [fill for fill in fills if fill.side == "buy"]
         sold = [fill for fill in fills if fill.side == "sell"]
         paid, received = (sum((fill.price * fill.quantity for fill in side), D(0)) for side in (bought, sold))

@@ -102,6 +102,50 @@ def at_end(world: World) -> None:
     _outcomes_known(world)
     _trades_stated(world)
     _reservations_ended(world)
+    _taken_back_is_shown(world)
+    _lost_orders_are_shown(world)
+    _redis_stops_nothing(world)
+
+
+def _taken_back_is_shown(world: World) -> None:
+    """What the exchange took back is a difference that somebody has to look at, and stays booked until then."""
+    for code, exchange in world.exchanges.items():
+        account = world.accounts[code]
+        shown = [found.key for found in world.database.differences.get(account, ()) if found.kind == "taken_back"]
+        for fill in exchange.taken_back:
+            if not any(key.startswith(f"{fill.trade_id} ") for key in shown):
+                world.anomaly(f"taken_back_unseen: {fill.trade_id} was taken back, and no difference says so")
+            if (account, world.markets[code].key, fill.trade_id) not in world.database.fills:
+                world.anomaly(f"fill_lost: {fill.trade_id} is booked no more, and nobody decided that")
+
+
+def _lost_orders_are_shown(world: World) -> None:
+    """What a restored database does not know and the exchange executed is before a person, and its account waits."""
+    for code, exchange in world.exchanges.items():
+        account = world.accounts[code]
+        shown = {found.key for found in world.database.differences.get(account, ()) if found.kind == "unknown_order"}
+        for client_id in sorted(world.lost - world.database.intents.keys()):
+            if any(order.fills for order in exchange.by_client.get(client_id, ())) and client_id not in shown:
+                world.anomaly(f"lost_unseen: {code} executed {client_id}, which no book knows, and nothing says so")
+
+
+def _redis_stops_nothing(world: World) -> None:
+    """An offer while Redis is away is taken, if nothing else is in the way."""
+    if world.injected.keys() != {"69_redis_away"} or world.crashed:
+        return
+    for at in world.redis_edges:
+        if not any(at <= send.at <= at + 2.0 for send in world.sends) and not _busy(world, at):
+            world.anomaly(f"redis_stops_trading: nothing was sent for an offer at {at:.2f} while it was away")
+
+
+def _busy(world: World, at: float) -> bool:
+    """Whether the bot had a reason to pass an offer over: a trade of its was open, or had just closed, or its accounts
+    were being compared."""
+    from_ns, to_ns = world.exchange_ns(at - 1.0), world.exchange_ns(at + 1.0)
+    return any(
+        trade.opened_ns <= to_ns and (not trade.closed_ns or trade.closed_ns >= from_ns)
+        for trade in world.database.trades.values()
+    )
 
 
 def _executed_once(world: World) -> None:
@@ -110,7 +154,7 @@ def _executed_once(world: World) -> None:
             if client_id in world.database.intents and len(orders) > 1:
                 world.anomaly(f"executed_twice: {exchange.code} took {client_id} {len(orders)} times")
     for client_id, orders in _orders(world).items():
-        if client_id.startswith("simu") and client_id not in world.database.intents:
+        if client_id.startswith("simu") and client_id not in world.database.intents and client_id not in world.lost:
             world.anomaly(f"sent_without_intent: {client_id} is on the exchange and not in the database")
         written_off = S.FAILED in world.database.history.get(client_id, ())
         if written_off and any(_matters(order) for order in orders):
@@ -162,7 +206,12 @@ def _fills_booked_once(world: World) -> None:
                 world.anomaly(f"fill_wrong: {real.trade_id} of {real.client_id}")
             elif fill.fee is not None and (fill.fee, fill.fee_asset) != (real.fee, real.fee_asset):
                 world.anomaly(f"fee_wrong: {real.trade_id} of {real.client_id}")
-    for _, trade_id in booked:
+    taken_back = {
+        (world.accounts[code], fill.trade_id)
+        for code, exchange in world.exchanges.items()
+        for fill in exchange.taken_back
+    }
+    for _, trade_id in booked.keys() - taken_back:
         world.anomaly(f"fill_invented: {trade_id} is booked and never happened")
 
 

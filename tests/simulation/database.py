@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -63,6 +63,33 @@ class Operation:
     state: str = ""
 
 
+# What a backup holds. What only judges a history (``sent_under``, ``operations``) is no table.
+TABLES = (
+    "trades", "trade_history", "intents", "states", "events", "history", "fills", "opened", "differences", "dismissed",
+    "_matched", "_opened_ns", "token", "holder",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Backup:
+    """Tables by name."""
+
+    tables: dict[str, Any]
+
+
+def copied(table: Any) -> Any:
+    """Return a copy that later writes to a table do not reach; rows themselves are frozen."""
+    if isinstance(table, dict):
+        return {key: list(rows) if isinstance(rows, list) else rows for key, rows in table.items()}
+    return table
+
+
+def next_token(token: int, now: float) -> int:
+    """Return the token of the next lease. It is of the time, as the platform's is: a restored database has forgotten
+    its newest."""
+    return max(token + 1, int(now))
+
+
 class Database(MemoryStore):
     """Tables of one owner, and the lease. ``now`` is its own clock."""
 
@@ -80,7 +107,7 @@ class Database(MemoryStore):
     def take(self, holder: str) -> int | None:
         if self.now() < self.expires_at:
             return None
-        self.token += 1
+        self.token = next_token(self.token, self.now())
         self.holder, self.expires_at = holder, self.now() + LEASE_SECONDS
         return self.token
 
@@ -100,6 +127,17 @@ class Database(MemoryStore):
     def fenced(self, token: int) -> bool:
         """Whether a write under this token is refused."""
         return not self.holds(token)
+
+    # -- backups
+
+    def backup(self) -> Backup:
+        """Return a copy of all tables as they are now, the lease's among them."""
+        return Backup({name: copied(getattr(self, name)) for name in TABLES})
+
+    def restore(self, backup: Backup) -> None:
+        for name, table in backup.tables.items():
+            setattr(self, name, copied(table))
+        self.expires_at = self.now()
 
     # -- transactions
 

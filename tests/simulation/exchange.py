@@ -138,6 +138,7 @@ class Exchange:
         self.orders: list[SimOrder] = []
         self.by_client: dict[str, list[SimOrder]] = {}
         self.executions: list[Execution] = []
+        self.taken_back: list[Execution] = []
         self.tell: Callable[[Report], None] = lambda report: None
         self.refusing: tuple[str, str] | None = None  # every placement, and why
         self.hide_seconds = 0.0  # for so long questions do not see a new order
@@ -241,6 +242,17 @@ class Exchange:
         """Let the account's owner leave an order on the book."""
         self._report(self._take(client_id, symbol, side, price, quantity), ())
 
+    def take_back(self, fill: Execution) -> None:
+        """Take an execution back, as an exchange does with trades at a wrong price: its money goes back, and it is
+        listed no more. Nobody is told."""
+        base, quote = fill.symbol.split("/")
+        sign = 1 if fill.side == "buy" else -1
+        self.free[base] -= sign * fill.quantity
+        self.free[quote] += sign * fill.quantity * fill.price
+        self.free[fill.fee_asset] += fill.fee
+        self.executions.remove(fill)
+        self.taken_back.append(fill)
+
     def transfer(self, asset: str, amount: Decimal) -> None:
         self.free[asset] += amount
         self.moved[asset] += amount
@@ -312,7 +324,8 @@ class Exchange:
         self.free[receives] += gets
         self.free[fee_asset] -= fee
         fill = Execution(
-            f"{self.code}t{len(self.executions) + 1}", order.order_id, order.client_id, order.symbol, order.side,
+            f"{self.code}t{len(self.executions) + len(self.taken_back) + 1}",
+            order.order_id, order.client_id, order.symbol, order.side,
             price, quantity, fee, fee_asset, self.now(), self.now() + turn.fee_after,
         )  # fmt: skip
         order.fills.append(fill)

@@ -12,10 +12,12 @@ from decimal import Decimal
 from random import Random
 from typing import TYPE_CHECKING
 
+from tests.simulation.database import Backup
 from tests.simulation.exchange import Refused, Turn
 from tests.simulation.incidents import POINTS, Incident
+from tests.simulation.redis import SimRedis
 from tests.simulation.venue import WINDOW, Kept, Link, Plan, SimVenue, Unanswered
-from trading.messages import OrderIntent
+from trading.messages import OrderIntent, TradeState
 
 if TYPE_CHECKING:
     from tests.simulation.world import Levels, World
@@ -39,11 +41,7 @@ class Fault:
 FAULTS: list[Fault] = []
 BY_NAME: dict[str, Fault] = {}
 
-NOT_SIMULATED = {
-    39: "a corrected trade: reconciliation against the exchange's ledger, tested on the database",
-    68: "a restored backup: the lease's token goes back with the database, so ids of lost trades may be made again",
-    69: "Redis away: the engine reaches pages only through a port that never raises; tested with a real Redis",
-}
+NOT_SIMULATED: dict[int, str] = {}
 
 
 def fault(number: int, word: str, what: str) -> Callable[[Arm], Arm]:
@@ -830,3 +828,75 @@ def _deadlock(world: World, name: str) -> None:
 @fault(67, "disk_full", "the database takes no writes for long")
 def _disk_full(world: World, name: str) -> None:
     _database_down(world, name, _about_now(world.random), world.random.uniform(5.0, 30.0), "No space left on device")
+
+
+@fault(39, "taken_back", "the exchange takes an execution back")
+def _taken_back(world: World, name: str) -> None:
+    def act() -> None:
+        if world.healed:
+            return
+        database = world.database
+        for code, exchange in world.exchanges.items():
+            account = world.accounts[code]
+            for fill in exchange.executions:
+                intent = database.intents.get(fill.client_id)
+                settled = intent is not None and database.trades[intent.trade_id].state is TradeState.CLOSED
+                booked = (account, world.markets[code].key, fill.trade_id) in database.fills
+                # What the books were opened with already counts what was taken back before.
+                if settled and booked and account in database.opened:
+                    world.inject(name)
+                    world.log("taken_back", fill.trade_id)
+                    exchange.take_back(fill)
+                    return
+        world.loop.outside(1.0, act)
+
+    world.at(world.random.uniform(7.0, 12.0), act)
+    # Until a comparison may conclude it: lists of executions lag by up to a minute.
+    world.active_until = max(world.active_until, 160.0)
+
+
+@fault(68, "backup_restored", "an older backup of the database is restored")
+def _backup_restored(world: World, name: str) -> None:
+    random = world.random
+    at = random.uniform(0.5, 9.0)
+
+    def save() -> None:
+        backup = world.database.backup()
+        if random.random() < 0.5:  # and an engine starts that the backup does not know either
+            world.embedded = True
+            world.kill_newest("await")
+        world.at(at + random.uniform(0.5, 9.0), lambda: restore(backup))
+
+    def restore(backup: Backup) -> None:
+        if not world.healed:
+            world.inject(name)
+            world.restore(backup)
+
+    world.at(at, save)
+    for _ in range(2):  # something to be forgotten, and something to trade afterwards
+        world.at(
+            random.uniform(at, at + 8.0),
+            lambda: world.edge(*random.sample(list(world.exchanges), 2), bps=80, seconds=0.5, after=0),
+        )
+    world.active_until = max(world.active_until, at + 90.0)
+
+
+@fault(69, "redis_away", "Redis is empty or gone")
+def _redis_away(world: World, name: str) -> None:
+    random = world.random
+    redis = world.redis = world.redis or SimRedis(world)
+    start, seconds = random.uniform(0.5, 3.0), random.uniform(4.0, 15.0)
+
+    def on() -> None:
+        if random.random() < 0.3:
+            redis.flush()
+        else:
+            redis.away = random.choice(("connection refused", "silent"))
+
+    def off() -> None:
+        redis.away = ""
+
+    _for_a_while(world, name, start, seconds, on, off)
+    # A server that is silent is given up after some seconds.
+    world.redis_edges.append(start + max(3.2, seconds * random.uniform(0.5, 0.9)))
+    world.at(world.redis_edges[-1], lambda: world.edge(*list(world.exchanges)[:2], bps=80, seconds=0.5, after=0))

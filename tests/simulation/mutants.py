@@ -20,10 +20,12 @@ from tests.simulation import database as model
 from tests.simulation import venue as wire
 from tests.simulation.runs import outcomes
 from trading import engine as engines
+from trading.exchanges.shares import Shares
+from trading.execution import ids, reconciliation, resolver, saga, states
 from trading.execution import order as orders
-from trading.execution import resolver, saga, states
 from trading.execution.accounts import Accounts
-from trading.execution.ids import trade_id
+from trading.execution.ids import Ids, trade_id
+from trading.execution.reconciler import Reconciler
 from trading.execution.trades import Trades
 from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome
 from trading.ports import StoreUnavailable
@@ -251,7 +253,7 @@ def _(stack: ExitStack) -> None:
 
 @mutant("ids_without_token", "ids carry the lease's token: no two engines make the same", "72_deployment")
 def _(stack: ExitStack) -> None:
-    _set(stack, engines, "trade_id", lambda prefix, owner, token, sequence: trade_id(prefix, owner, 1, sequence))
+    _set(stack, ids, "trade_id", lambda prefix, owner, token, sequence: trade_id(prefix, owner, 1, sequence))
 
 
 @mutant("doubtful_ids_again", "an id is used for one order as it is stored", "65_commit_unknown")
@@ -335,6 +337,35 @@ def _(stack: ExitStack) -> None:
             original(self, event)
 
     _set(stack, saga.Saga, "on_event", on_event)
+
+
+@mutant("taken_back_unseen", "an execution the exchange lists no more is a difference", "39_taken_back")
+def _(stack: ExitStack) -> None:
+    _set(stack, reconciliation, "_taken_back", lambda expected, listed: [])
+
+
+def _manual(client_id: str, market: str) -> reconciliation.Difference:
+    cause = reconciliation.DifferenceCause.MANUAL_TRADE
+    kind = reconciliation.DifferenceKind.FOREIGN_ORDER
+    return reconciliation.Difference(kind=kind, key=client_id, market=market, cause=cause, suggestion="")
+
+
+@mutant(
+    "strangers_unseen", "an order of ours that no book knows is shown, and blocks its account", "68_backup_restored"
+)
+def _(stack: ExitStack) -> None:
+    _set(stack, Reconciler, "meet_stranger", lambda self, purse, client_id, market: None)
+    _set(stack, reconciliation, "_unknown_order", _manual)
+
+
+@mutant("repairs_under_old_tokens", "a later engine's orders have ids of its own token", "68_backup_restored")
+def _(stack: ExitStack) -> None:
+    _set(stack, Ids, "for_orders_of", lambda self, trade: trade)
+
+
+@mutant("trades_only_with_redis", "what is away for pages and shared counts stops no trade", "69_redis_away")
+def _(stack: ExitStack) -> None:
+    _set(stack, Shares, "_deactivate", staticmethod(lambda slices: None))
 
 
 @contextmanager

@@ -11,6 +11,8 @@ import msgspec
 
 from tests.simulation.exchange import Exchange, Execution, Refused, Report, Request, SimOrder, Turn
 from tests.simulation.loop import Process
+from tests.simulation.redis import ORDER_COSTS
+from trading.exchanges.budget import Budget
 from trading.messages import (
     AccountBalance,
     Fill,
@@ -146,6 +148,7 @@ class SimVenue:
         self.account_id = account_id
         self.exchange = link.exchange.code
         self.market = market
+        self.budget: Budget | None = None  # of a process that shares its limits with others
         self.connected = False
         self.live_until = 0.0  # when the stream was lost; endless while it is live
         self._listener: VenueListener | None = None
@@ -280,10 +283,12 @@ class SimVenue:
     # -- the Venue port
 
     def reserve_order(self, client_order_id: str) -> float:
-        return max(0.0, self.link.budget_from - self.world.loop.time())
+        wait = max(0.0, self.link.budget_from - self.world.loop.time())
+        return wait or (self.budget.reserve(client_order_id, ORDER_COSTS) if self.budget is not None else 0.0)
 
     def release_order(self, client_order_id: str) -> None:
-        """Nothing is counted here: there is a budget, or there is none for a while."""
+        if self.budget is not None:
+            self.budget.release(client_order_id)
 
     async def place(self, intent: OrderIntent) -> PlaceResult:
         world = self.world

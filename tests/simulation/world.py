@@ -16,11 +16,12 @@ from random import Random
 from types import FrameType
 
 from tests.simulation import checks
-from tests.simulation.database import COMMIT_SECONDS, Database, Lease, SimStore
+from tests.simulation.database import COMMIT_SECONDS, Backup, Database, Lease, SimStore
 from tests.simulation.exchange import Exchange, Report, SimOrder
 from tests.simulation.faults import BY_NAME, FAULTS, make_way
 from tests.simulation.incidents import POINTS, Incident
 from tests.simulation.loop import START_NS, Process, VirtualClock, VirtualLoop
+from tests.simulation.redis import Reach, SimRedis
 from tests.simulation.venue import Kept, Link, Plan, SimVenue
 from trading.config import AccountConfig, BotConfig, Credentials, ExchangeSpec, OwnerConfig
 from trading.engine import Engine
@@ -28,7 +29,7 @@ from trading.instruments import Market
 from trading.marketdata.book import Book
 from trading.marketdata.hub import MarketHub
 from trading.messages import LegPolicy, OrderIntent, TradeState
-from trading.ports import FeedSink, LeaseLost, StoreUnavailable
+from trading.ports import FeedSink, LeaseLost, Publisher, StoreUnavailable
 
 D = Decimal
 OWNER, PREFIX = 7, "simu"
@@ -39,6 +40,7 @@ LOT, MIN_NOTIONAL, FEE = D("0.0001"), D(5), D("0.001")
 BOOK_EVERY = 2.5  # seconds between books without news
 SUPERVISED_EVERY = 0.25
 MOST_CPU_SECONDS = 30  # of one history, which takes some milliseconds; the first compiles the books
+RESTORING_SECONDS = 2.0  # a backup does not come back within the second it was taken in
 LONGEST = 900.0  # virtual seconds a history may take to come to rest once everything is whole again
 
 
@@ -160,6 +162,9 @@ class World:
         self.database_slow = 0.0
         self.commit_turns: list[Callable[[], str]] = []  # of the next commits: "", "lost", "durable", "retried"
         self.leases_cut: set[str] = set()
+        self.lost: set[str] = set()  # client ids of orders that a restored backup did not know
+        self.redis: SimRedis | None = None  # what pages and shared limits go through, where there is one
+        self.redis_edges: list[float] = []  # when there was something to trade while it was away
         self.embedded = random.random() < 0.5  # a restart on the same machine ends its predecessor's lease at once
         # the exchanges
         codes = ("alpha", "beta", "gamma") if random.random() < 0.15 else ("alpha", "beta")
@@ -357,12 +362,19 @@ class World:
             code: SimVenue(self, body, self.links[code], account, self.markets[code].key)
             for code, account in self.accounts.items()
         }
+        pages: Publisher = Pages()
+        if self.redis is not None:
+            reach = Reach(self.redis, body)
+            pages = reach.pages
+            body.tasks.append(self.loop.create_task(reach.pages.run()))
+            for code, venue in body.venues.items():
+                venue.budget = reach.budget(code)
         engine = body.engine = Engine(
             self._config(body.token),
             hub,
             {venue.account_id: venue for venue in body.venues.values()},
             store,
-            Pages(),
+            pages,
             body.clock,
             on_alarm=lambda text: self._alarm(body, text),
         )
@@ -425,6 +437,16 @@ class World:
             ),
             bots=(bot,),
         )
+
+    def restore(self, backup: Backup) -> None:
+        """Stop everything, and bring the database back as it was."""
+        for body in self.bodies:
+            self.kill(body, "await")
+        before = set(self.database.intents)
+        self.database.restore(backup)
+        self.lost |= before - set(self.database.intents)
+        self.log("restored", *sorted(self.lost))
+        self.restart_after = max(self.restart_after, self.loop.time() + RESTORING_SECONDS)
 
     def stop_engine(self) -> None:
         """Ask the engine to drain and end, as a deployment does."""
@@ -603,6 +625,8 @@ class World:
         self.log("healed")
         self.healed = True
         self.database_down, self.database_slow = "", 0.0
+        if self.redis is not None:
+            self.redis.away = ""
         self.commit_turns.clear()
         self.leases_cut.clear()
         self.book_turns.clear()

@@ -9,6 +9,7 @@ import msgspec
 
 from trading.execution.explained import Explained
 from trading.execution.footprints import Footprint, Footprints
+from trading.execution.ids import Ids
 from trading.execution.ladder import Ladder
 from trading.execution.latency import Stages
 from trading.execution.waiting import Signal
@@ -51,6 +52,7 @@ class Desk:
         self,
         *,
         owner_id: int,
+        ids: Ids,
         store: Store,
         publisher: Publisher,
         clock: Clock,
@@ -60,6 +62,7 @@ class Desk:
         may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self.owner_id = owner_id
+        self.ids = ids
         self.store = store
         self.publisher = publisher
         self.clock = clock

@@ -1,4 +1,4 @@
-"""Client order ids: derived, never drawn, so that a restarted process knows its own orders again.
+"""Client order ids: derived, never drawn, so that they tell a restarted process whose they are.
 
 26 letters and digits, which every exchange we know accepts (Binance 36, OKX 32, Bybit 36, Gate 28, Kraken 18 of
 another kind: its folder maps them)::
@@ -92,6 +92,38 @@ def parse(client_id: str) -> OrderId | None:
     prefix, *numbers = fields
     owner, token, sequence, leg, attempt = (int(number, 36) for number in numbers)
     return OrderId(prefix, owner, token, sequence, leg, attempt)
+
+
+class Ids:
+    """Makes the ids of one engine, all of them under its own lease token.
+
+    Orders of a trade that an earlier engine began have ids of this one too: a database restored from a backup has
+    forgotten the newest of the earlier engine's, and would make them again.
+    """
+
+    def __init__(self, prefix: str, owner: int, token: int) -> None:
+        self._prefix, self._owner, self._token = check_prefix(prefix), owner, token
+        self.sequence = 0
+
+    def next_trade(self) -> str:
+        """Return an id for a new trade."""
+        self.sequence += 1
+        return trade_id(self._prefix, self._owner, self._token, self.sequence)
+
+    def for_orders_of(self, trade: str) -> str:
+        """Return what a trade's further orders are named after: its own id if this engine began it, else a new one."""
+        own = trade_id(self._prefix, self._owner, self._token, 0)[: PREFIX + OWNER + TOKEN]
+        return trade if trade.startswith(own) else self.next_trade()
+
+    def met(self, client_id: str) -> None:
+        """Leave out what an id shows to be used already."""
+        parsed = parse(client_id)
+        if parsed is not None and (parsed.prefix, parsed.owner, parsed.token) == (
+            self._prefix,
+            self._owner,
+            self._token,
+        ):
+            self.sequence = max(self.sequence, parsed.sequence)
 
 
 def is_ours(client_id: str, prefix: str, owner: int) -> bool:

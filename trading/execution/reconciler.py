@@ -32,6 +32,7 @@ from trading.ports import LeaseLost, StoreUnavailable, Venue
 FIRST_SECONDS = 5.0  # after the start: what streams and sweeps bring comes first
 RECONCILE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
+STRANGERS_SECONDS = 5.0
 # An account that trades is rarely quiet. Waiting for it to be costs nothing, a comparison costs requests; the next
 # round comes anyway.
 QUIET_SECONDS, QUIET_PAUSE_SECONDS = 10.0, 0.1
@@ -146,8 +147,11 @@ class Reconciler:
             retry = 0.0 if await self._read_wanted() else RETRY_SECONDS
             if self._hurry or clock.monotonic_ns() >= look_at:
                 self._hurry = False
-                await self.look()
-                look_at = clock.monotonic_ns() + int(RECONCILE_SECONDS * 1e9)
+                put_off = {outcome.account_id for outcome in await self.look() if not outcome.compared}
+                # An order of ours that no book knows is to stand in one soon: until then only this process knows it.
+                waiting = any(purse.account_id in put_off for purse in self._strangers)
+                seconds = STRANGERS_SECONDS if waiting else RECONCILE_SECONDS
+                look_at = clock.monotonic_ns() + int(seconds * 1e9)
 
     async def _read_wanted(self) -> bool:
         """Read what the last comparison found of accounts that nothing is known of; False if the store is away."""

@@ -84,6 +84,7 @@ class Saga:
         self._register = register
         self._on_late_news = on_late_news
         self._notes: list[str] = []
+        self._stem = ""  # what further orders of this trade are named after
         self._causes: dict[str, str] = {}  # the last cause the exchange (or we) gave, by client order id
         for order in orders:
             self._add(order)
@@ -347,7 +348,8 @@ class Saga:
         if attempt > LAST_ATTEMPT:
             self._note(f"leg {wanted.leg} has used up its attempts")
             return False
-        client_id = client_order_id(self.record.trade_id, wanted.leg, attempt)
+        self._stem = self._stem or self.desk.ids.for_orders_of(self.record.trade_id)
+        client_id = client_order_id(self._stem, wanted.leg, attempt)
         venue = self.desk.venues[wanted.purse]
         if (wait := venue.reserve_order(client_id)) > 0:
             self._note(f"the request budget of {wanted.market.exchange} was used up for {wait:.2f} s")
