@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import date
 
 from tests.faults.catalogue import ROWS
-from tests.simulation.faults import FAULTS, NOT_SIMULATED
+from tests.simulation.faults import BY_NAME, FAULTS
 from tests.simulation.incidents import POINTS
 from tests.simulation.mutants import Verdict
 from tests.simulation.runs import Totals
@@ -65,6 +65,8 @@ LIMITS = """## What this does not show
 - Legs are spot orders, IOC; no derivatives.
 """
 
+ALONE = "## Faults run on their own since"
+ALONE_HEAD = ("date", "fault", "seeds", "injected", "anomalies")
 FAULT_HEAD = ("#", "fault", "correct behaviour", "simulated as", "injected", "anomalies", "tests")
 
 
@@ -94,9 +96,7 @@ def document(totals: Totals, verdicts: Sequence[Verdict], first: int, today: dat
         "*Injected* counts how often a fault took place, *anomalies* the histories with it that broke a rule.\n",
         *_table(FAULT_HEAD, fault_rows(totals)),
         "*Tests* counts those that bring a fault about outside the simulation, on real sockets, processes, databases",
-        "or pages (`python -m tests.faults.catalogue` names them). Not simulated:\n",
-        *(f"- {number}: {why}" for number, why in sorted(NOT_SIMULATED.items())),
-        "",
+        "or pages (`python -m tests.faults.catalogue` names them).\n",
         "## Crash points\n",
         "Where processes were killed; *in recovery* is a process that was itself taking over. `await` is any",
         "resumption of any of its tasks or callbacks.\n",
@@ -104,13 +104,46 @@ def document(totals: Totals, verdicts: Sequence[Verdict], first: int, today: dat
         "## Safety rules taken away\n",
         "Each rule is removed from the engine in turn; a history that the whole engine passes must catch it",
         "(`./arb simulate --mutants`).\n",
-        *_table(
-            ("mutant", "rule", "caught after (histories)", "as"),
-            [(f"`{one.mutant.name}`", one.mutant.rule, f"{one.histories}", _caught(one)) for one in verdicts],
-        ),
+        *_mutants(verdicts),
         LIMITS,
     ]
     return "\n".join(parts)
+
+
+def with_fault(text: str, totals: Totals, name: str, first: int, today: date) -> str:
+    """Return the document with what a run of one fault alone came to: its row, and a line about the run."""
+    number = f"{BY_NAME[name].number}"
+    (row,) = [row for row in fault_rows(totals) if row[0] == number]
+    lines = [_row(row) if line.startswith(f"| {number} | ") else line for line in text.split("\n")]
+    if ALONE not in lines:
+        end = lines.index("## Crash points")
+        lines[end:end] = [ALONE, "", *_table(ALONE_HEAD, [])]
+    shown = (
+        today.isoformat(), f"`{name}`", f"{first} to {first + totals.histories - 1}", f"{totals.faults[name]:,}",
+        f"{totals.anomalies_with[name]:,}",
+    )  # fmt: skip
+    begin = lines.index(ALONE)
+    end = lines.index("", begin + 2)
+    kept = [line for line in lines[begin:end] if f"| `{name}` |" not in line]
+    return "\n".join([*lines[:begin], *kept, _row(shown), *lines[end:]])
+
+
+def with_mutants(text: str, verdicts: Sequence[Verdict]) -> str:
+    """Return the document with what became of the mutants."""
+    lines = text.split("\n")
+    begin = next(number for number, line in enumerate(lines) if line.startswith("| mutant |"))
+    end = lines.index("", begin)
+    killed = sum(1 for verdict in verdicts if verdict.anomaly)
+    lines[begin : end + 1] = _mutants(verdicts)
+    caught = "| safety rules taken away, caught |"
+    return "\n".join(f"{caught} {killed} of {len(verdicts)} |" if line.startswith(caught) else line for line in lines)
+
+
+def _mutants(verdicts: Sequence[Verdict]) -> list[str]:
+    return _table(
+        ("mutant", "rule", "caught after (histories)", "as"),
+        [(f"`{one.mutant.name}`", one.mutant.rule, f"{one.histories}", _caught(one)) for one in verdicts],
+    )
 
 
 def fault_rows(totals: Totals) -> list[tuple[str, ...]]:
@@ -141,6 +174,10 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [
         f"| {' | '.join(head)} |",
         f"|{'---|' * len(head)}",
-        *(f"| {' | '.join(row)} |" for row in rows),
+        *map(_row, rows),
         "",
     ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,7 +1,6 @@
 """The fault catalogue as far as a simulation can express it: what each fault does to a history.
 
 Faults of the wire's format (a page instead of JSON, a body cut short) appear as what they come to at the Venue port.
-``NOT_SIMULATED`` says why the others are missing here.
 """
 
 from __future__ import annotations
@@ -40,8 +39,6 @@ class Fault:
 
 FAULTS: list[Fault] = []
 BY_NAME: dict[str, Fault] = {}
-
-NOT_SIMULATED: dict[int, str] = {}
 
 
 def fault(number: int, word: str, what: str) -> Callable[[Arm], Arm]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from tests.simulation.document import document
+from tests.simulation.document import document, with_fault, with_mutants
 from tests.simulation.faults import FAULTS
 from tests.simulation.incidents import POINTS
 from tests.simulation.mutants import MUTANTS, Verdict
@@ -23,6 +23,25 @@ def test_the_document_shows_the_figures_it_is_given() -> None:
     assert "| safety rules taken away, caught | 1 of 2 |" in text
     assert "| 3 | `written_off` |" in text
     assert "SURVIVED" in text
+
+
+def test_one_fault_and_the_mutants_are_written_into_the_document_alone() -> None:
+    name = "01_answer_lost"
+    totals = run_many(1, 20, name, jobs=1)
+    before = WRITTEN.read_text()
+    text = before
+    for _ in range(2):  # the second run takes the first one's place
+        text = with_fault(text, totals, name, 1, date(2026, 1, 2))
+    text = with_mutants(text, [Verdict(MUTANTS[0], 77, 2, "written_off: x")])
+    (row,) = [line for line in text.splitlines() if line.startswith("| 1 | ")]
+    assert f"| `{name}` | {totals.faults[name]} | 0 |" in row
+    assert text.count(f"| 2026-01-02 | `{name}` | 1 to 20 | {totals.faults[name]} | 0 |") == 1
+    assert f"| `{MUTANTS[0].name}` | {MUTANTS[0].rule} | 77 | `written_off` |" in text
+    assert f"`{MUTANTS[1].name}`" not in text
+    assert "| safety rules taken away, caught | 1 of 1 |" in text
+    same = [line for line in before.splitlines() if line.startswith("| 2 | ")]
+    assert same[0] in text
+    assert text.endswith(before[before.index("## What this does not show") :])
 
 
 def test_the_written_document_is_of_these_faults_points_and_mutants() -> None:

@@ -35,7 +35,9 @@ class Command(BaseCommand):
         parser.add_argument("--jobs", type=_count, default=None, help="processes to use (default: one a core)")
         parser.add_argument("--mutants", action="store_true", help="take each safety rule away in turn: all are caught")
         parser.add_argument(
-            "--document", action="store_true", help="run histories and mutants, and write docs/reliability.md"
+            "--document",
+            action="store_true",
+            help="run histories and mutants, and write docs/reliability.md; with --fault or --mutants that part of it",
         )
         parser.add_argument("--trace", action="store_true", help="print what happened in each history")
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -49,7 +51,7 @@ class Command(BaseCommand):
                 self.stdout.write(f"{one.name:28} {one.what}")
             return
         if options["mutants"]:
-            self._hunt(options["seed"], as_json=options["json"])
+            self._hunt(options["seed"], as_json=options["json"], write=options["document"])
             return
         fault = options["fault"]
         if fault is not None and fault not in BY_NAME:
@@ -61,15 +63,18 @@ class Command(BaseCommand):
                     self.stdout.write(line)
         totals = runs.run_many(options["seed"], options["histories"], fault, options["jobs"])
         if options["document"]:
-            self._document(totals, options["seed"])
+            self._document(totals, options["seed"], fault)
         self.stdout.write(json.dumps(totals.figures()) if options["json"] else runs.table(totals))
         if totals.failing:
             raise SystemExit(1)
 
-    def _hunt(self, seed: int, *, as_json: bool) -> None:
+    def _hunt(self, seed: int, *, as_json: bool, write: bool) -> None:
         from tests.simulation import mutants  # noqa: PLC0415
+        from tests.simulation.document import with_mutants  # noqa: PLC0415
 
         verdicts, seconds = mutants.hunt_all(seed)
+        if write:
+            DOCUMENT.write_text(with_mutants(DOCUMENT.read_text(), verdicts))
         if as_json:
             self.stdout.write(json.dumps(mutants.figures(verdicts, seconds)))
         else:
@@ -77,10 +82,13 @@ class Command(BaseCommand):
         if not all(verdict.anomaly for verdict in verdicts):
             raise SystemExit(1)
 
-    def _document(self, totals: Any, seed: int) -> None:
+    def _document(self, totals: Any, seed: int, fault: str | None) -> None:
         from tests.simulation import mutants  # noqa: PLC0415
-        from tests.simulation.document import document  # noqa: PLC0415
+        from tests.simulation.document import document, with_fault  # noqa: PLC0415
 
+        if fault is not None:
+            DOCUMENT.write_text(with_fault(DOCUMENT.read_text(), totals, fault, seed, timezone.localdate()))
+            return
         verdicts, _ = mutants.hunt_all()
         DOCUMENT.write_text(document(totals, verdicts, seed, timezone.localdate()))
 
