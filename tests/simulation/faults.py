@@ -847,12 +847,13 @@ def _taken_back(world: World, name: str) -> None:
                     world.inject(name)
                     world.log("taken_back", fill.trade_id)
                     exchange.take_back(fill)
+                    # Until a comparison may conclude it: lists of executions lag by up to a minute.
+                    world.active_until = max(world.active_until, world.loop.time() + 150.0)
                     return
         world.loop.outside(1.0, act)
 
     world.at(world.random.uniform(7.0, 12.0), act)
-    # Until a comparison may conclude it: lists of executions lag by up to a minute.
-    world.active_until = max(world.active_until, 160.0)
+    world.active_until = max(world.active_until, 20.0)
 
 
 @fault(68, "backup_restored", "an older backup of the database is restored")

@@ -162,6 +162,7 @@ class World:
         self.database_slow = 0.0
         self.commit_turns: list[Callable[[], str]] = []  # of the next commits: "", "lost", "durable", "retried"
         self.leases_cut: set[str] = set()
+        self.restored = False  # an older backup of the database
         self.lost: set[str] = set()  # client ids of orders that a restored backup did not know
         self.redis: SimRedis | None = None  # what pages and shared limits go through, where there is one
         self.redis_edges: list[float] = []  # when there was something to trade while it was away
@@ -442,6 +443,7 @@ class World:
         """Stop everything, and bring the database back as it was."""
         for body in self.bodies:
             self.kill(body, "await")
+        self.restored = True
         before = set(self.database.intents)
         self.database.restore(backup)
         self.lost |= before - set(self.database.intents)

@@ -287,11 +287,14 @@ class Reconciler:
         matched.
 
         Books that match need none, and amounts that are what they were are explained by what explained them; that
-        saves an account of many markets its request budget. Disputed orders are looked for every time.
+        saves an account of many markets its request budget. Disputed orders are looked for every time, and so is what
+        may have been taken back, as long as executions were too young for a list to prove it.
         """
         seen = self._seen.get(purse)
         if not left_out and seen is not None and seen[0] == amounts:
-            return seen[1]
+            youngest_ns = max(books.fills.values(), default=0)
+            if not amounts or youngest_ns <= seen[1].until_ns - MARGIN_NS:
+                return seen[1]
         now_ns = self._desk.clock.time_ns()
         since_ns = max(books.since_ns - LOOK_BACK_NS, now_ns - LONGEST_NS) - MARGIN_NS
         assets = {*amounts, *left_out}
