@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from decimal import Decimal
 
@@ -28,6 +29,7 @@ from trading.messages import TradeMode
 _SEEN = (Difference.State.OPEN, Difference.State.DISMISSED)
 _FEES_LOOKED_AT = 200
 TEXT_LENGTH = 500
+KEY_LENGTH = 64
 # More than the engine's own: of what it asks for, everything booked is to be known.
 _MARGIN_NS = LOOK_BACK_NS + 2 * MARGIN_NS
 
@@ -127,7 +129,7 @@ def _rows_store(account: ExchangeAccount, done: Reconciliation, findings: Findin
     rows = {(row.kind, row.key): row for row in Difference.objects.filter(account=account, state__in=_SEEN)}
     new = 0
     for found in findings.differences:
-        row = rows.pop((found.kind.value, found.key), None)
+        row = rows.pop((found.kind.value, _key(found)), None)
         if row is not None and row.state == Difference.State.DISMISSED and row.amount != found.amount:
             _close(row)  # it was dismissed as something else
             row = None
@@ -147,8 +149,16 @@ def _rows_store(account: ExchangeAccount, done: Reconciliation, findings: Findin
     return new
 
 
+def _key(found: reconciliation.Difference) -> str:
+    """Return what a difference is found by again; of a key too long for its column a digest tells the rest apart."""
+    if len(found.key) <= KEY_LENGTH:
+        return found.key
+    digest = hashlib.blake2b(found.key.encode(), digest_size=8).hexdigest()
+    return f"{found.key[: KEY_LENGTH - len(digest) - 1]}~{digest}"
+
+
 def _fill_in(row: Difference, found: reconciliation.Difference) -> None:
-    row.kind, row.key = found.kind.value, found.key[:64]
+    row.kind, row.key = found.kind.value, _key(found)
     row.market, row.asset = found.market[:100], found.asset[:32]
     row.ours, row.theirs, row.amount = found.ours, found.theirs, found.amount
     row.cause, row.suggestion = found.cause.value, found.suggestion[:TEXT_LENGTH]

@@ -256,6 +256,25 @@ def test_an_unknown_order_cannot_be_adopted_and_dismissing_it_is_told_to_the_eng
     assert Command.objects.filter(kind=Command.Kind.RECONCILE, status="pending").count() == 1
 
 
+def test_differences_whose_keys_begin_alike_beyond_the_columns_length_have_a_row_each(bench) -> None:
+    keys = ["k" * 64, *("k" * 64 + end for end in ("-one", "-two"))]
+    what = {"kind": DifferenceKind.FOREIGN_ORDER, "cause": reconciliation.DifferenceCause.FOREIGN_ORDER}
+    strangers = [reconciliation.Difference(key=key, suggestion="", **what) for key in keys]
+
+    def look(*found: reconciliation.Difference) -> int:
+        findings = Findings(differences=found)
+        done = Reconciliation(
+            account_id=bench.account.pk, findings=findings, ledger={}, left_out=frozenset(), at_ns=time.time_ns()
+        )
+        return reconciliation_apply(owner_id=bench.owner.pk, done=done)
+
+    assert look(*strangers) == 3
+    assert look(*strangers) == 0
+    assert Difference.objects.filter(state=State.OPEN).count() == 3
+    look(*strangers[:2])
+    assert Difference.objects.filter(state=State.OPEN).count() == 2
+
+
 def test_the_books_say_which_orders_and_fills_they_know(bench) -> None:
     bench.look(USDT="100000")
     intent = bench.trade()[0]

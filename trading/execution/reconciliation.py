@@ -22,7 +22,6 @@ MARGIN_NS = 60 * 10**9  # exchanges' clocks differ, and executions are listed la
 # How far before the last match executions are asked for: one that is taken back later than this is not recognised, and
 # shows as a difference of balances only.
 LOOK_BACK_NS = 600 * 10**9
-KEY_LENGTH = 64
 EXACT = Context(prec=60)
 
 
@@ -318,7 +317,7 @@ def _taken_back(expected: Expected, listed: Executions) -> list[tuple[str, str]]
 def _taken(market: str, trade_id: str) -> Difference:
     return Difference(
         kind=DifferenceKind.TAKEN_BACK,
-        key=f"{trade_id} {market}"[:KEY_LENGTH],
+        key=f"{trade_id} {market}",
         market=market,
         cause=DifferenceCause.TAKEN_BACK,
         suggestion=(
