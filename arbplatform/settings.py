@@ -181,6 +181,8 @@ else:
 # Owners whose engines one host runs; further ones wait for another host.
 ARB_ENGINES_PER_HOST = _number("ARB_ENGINES_PER_HOST", default=50)
 # Names the address this host's requests come from: exchanges count them by address, so hosts behind one share limits.
+# An engine whose event loop stands still for longer begins no new trade until it keeps time again.
+ARB_MAX_LOOP_LAG_SECONDS = env.float("ARB_MAX_LOOP_LAG_SECONDS", default=0.5)
 ARB_EGRESS_ADDRESS = env.str("ARB_EGRESS_ADDRESS", default="") or gethostname()
 
 CELERY_TASK_DEFAULT_QUEUE = "tasks"

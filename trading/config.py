@@ -93,5 +93,6 @@ class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     accounts: tuple[AccountConfig, ...]
     bots: tuple[BotConfig, ...]
     live_allowed: bool = False  # ARB_ALLOW_LIVE_ORDERS=1
+    max_loop_lag_seconds: float = 0.5  # an engine that stands still for longer begins no trade until it keeps time
     # Markets beyond the bots' own: those of trades that may still be open though their bot no longer runs.
     markets: tuple[Market, ...] = ()

@@ -159,7 +159,7 @@ class Engine:
             on_quiet_over=self._look_at_everything,
         )
         self.pace = Pace(self.desk, self._observe_bots)
-        self.lag = LoopLag(clock, self._observe_bots)
+        self.lag = LoopLag(clock, self._observe_bots, config.max_loop_lag_seconds)
         self._order_events: Counter[Purse] = Counter()
         self._subscriptions: dict[str, Subscription] = {}
         self._taking_up: dict[str, set[Purse]] = {}

@@ -21,6 +21,8 @@ OPEN = frozenset({"NEW", "PARTIALLY_FILLED"})
 TERMINAL = frozenset({OrderState.FILLED, OrderState.CANCELLED, OrderState.FAILED})
 PRICE_BAND = Decimal("0.05")  # no order of ours may be worse than any exchange's true middle by more than this
 OLDEST_DECISION = 2.1  # seconds between the decision and the order, with the last step's own time
+# A loop that stood still for so long is known to be late, whenever its tick was due; and is for so long afterwards.
+STANDSTILL, UNSTEADY = 1.1, 1.0
 STREAM_LOSS_HEARD = 0.5  # seconds until a process hears that its stream is lost
 
 S = OrderState
@@ -59,6 +61,11 @@ def at_send(world: World, venue: SimVenue, intent: OrderIntent) -> None:
     age = world.loop.time() - world.asked_at.get(client_id, 0.0)
     if intent.attempt == 0 and age > OLDEST_DECISION:
         world.anomaly(f"old_decision: {client_id} was decided on {age:.1f} s ago")
+    body = venue.process
+    woke_ago = world.asked_at.get(client_id, 0.0) - body.woke_at  # type: ignore[attr-defined]
+    begins = not any(send.intent.trade_id == intent.trade_id for send in world.sends)  # what has begun goes on
+    if begins and body.stood_still > STANDSTILL and 0 < woke_ago < UNSTEADY:  # type: ignore[attr-defined]
+        world.anomaly(f"sent_unsteady: {client_id} was decided on {woke_ago:.2f} s after the process had stood still")
     heard_after = STREAM_LOSS_HEARD + venue.link.slow
     if intent.attempt == 0 and world.loop.time() - venue.live_until > OLDEST_DECISION + heard_after:
         world.anomaly(f"sent_deaf: {client_id} though the private stream was not live and swept")

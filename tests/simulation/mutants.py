@@ -25,6 +25,7 @@ from trading.execution import ids, reconciliation, resolver, saga, states
 from trading.execution import order as orders
 from trading.execution.accounts import Accounts
 from trading.execution.ids import Ids, trade_id
+from trading.execution.lag import LoopLag
 from trading.execution.reconciler import Reconciler
 from trading.execution.trades import Trades
 from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome
@@ -342,6 +343,11 @@ def _(stack: ExitStack) -> None:
 @mutant("taken_back_unseen", "an execution the exchange lists no more is a difference", "39_taken_back")
 def _(stack: ExitStack) -> None:
     _set(stack, reconciliation, "_taken_back", lambda expected, listed: [])
+
+
+@mutant("unsteady_trades", "a loop that stood still begins no trade until it keeps time", "61_loop_stalls")
+def _(stack: ExitStack) -> None:
+    _set(stack, LoopLag, "fault", lambda self: "")
 
 
 def _manual(client_id: str, market: str) -> reconciliation.Difference:

@@ -62,6 +62,7 @@ class Body(Process):
         self.generation = generation
         self.token = token
         self.ended = False
+        self.stood_still, self.woke_at = 0.0, -1.0  # for how long it did the last time, and until when
         self.engine: Engine | None = None
         self.hub: MarketHub | None = None
         self.store: SimStore | None = None
@@ -316,11 +317,13 @@ class World:
         """Let a process stand still, as SIGSTOP or a stalled machine does."""
         if body.alive and not body.paused:
             body.paused = True
+            body.stood_still = seconds
             self.log("paused", body.name, round(seconds, 3))
             self.loop.outside(seconds, self._resume, body)
 
     def _resume(self, body: Body) -> None:
         self.log("resumed", body.name)
+        body.woke_at = self.loop.time()
         self.loop.resume(body)
 
     # -- processes
