@@ -150,9 +150,9 @@ def _redis_stops_nothing(world: World) -> None:
 
 
 def _busy(world: World, at: float) -> bool:
-    """Whether the bot had a reason to pass an offer over: a trade of its was open, or had just closed, or its accounts
-    were being compared."""
-    from_ns, to_ns = world.exchange_ns(at - 1.0), world.exchange_ns(at + 1.0)
+    """Whether the bot had a reason to pass an offer over: a trade of its was open, or its last order is younger than
+    the book it would trade on."""
+    from_ns, to_ns = world.exchange_ns(at - 3.0), world.exchange_ns(at + 1.0)
     return any(
         trade.opened_ns <= to_ns and (not trade.closed_ns or trade.closed_ns >= from_ns)
         for trade in world.database.trades.values()

@@ -883,7 +883,7 @@ def _backup_restored(world: World, name: str) -> None:
 def _redis_away(world: World, name: str) -> None:
     random = world.random
     redis = world.redis = world.redis or SimRedis(world)
-    start, seconds = random.uniform(0.5, 3.0), random.uniform(4.0, 15.0)
+    start, seconds = random.uniform(0.5, 3.0), random.uniform(10.0, 16.0)
 
     def on() -> None:
         if random.random() < 0.3:
@@ -895,6 +895,6 @@ def _redis_away(world: World, name: str) -> None:
         redis.away = ""
 
     _for_a_while(world, name, start, seconds, on, off)
-    # A server that is silent is given up after some seconds.
-    world.redis_edges.append(start + max(3.2, seconds * random.uniform(0.5, 0.9)))
+    # By then a server that is silent has been given up, and accounts have been compared for the first time.
+    world.redis_edges.append(max(9.0, start + seconds * random.uniform(0.6, 0.9)))
     world.at(world.redis_edges[-1], lambda: world.edge(*list(world.exchanges)[:2], bps=80, seconds=0.5, after=0))
