@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from trading.messages import OrderIntent, OrderState, TradeState
 
 if TYPE_CHECKING:
-    from tests.simulation.exchange import SimOrder
+    from tests.simulation.exchange import Execution, SimOrder
     from tests.simulation.venue import SimVenue
     from tests.simulation.world import World
 
@@ -77,7 +78,8 @@ def _earlier_orders_are_known(world: World, venue: SimVenue, intent: OrderIntent
     store = venue.process.store  # type: ignore[attr-defined]
     for send in world.sends:
         other = send.intent
-        if other.trade_id != intent.trade_id or _together(other, intent):
+        # What a restored database has forgotten of a trade it knows, nobody can know; it is shown (see `unshown`).
+        if other.trade_id != intent.trade_id or _together(other, intent) or other.client_order_id in world.lost:
             continue
         for order in world.exchanges[send.exchange].by_client.get(other.client_order_id, ()):
             if order.status in OPEN and not order.forgotten:
@@ -109,35 +111,39 @@ def at_end(world: World) -> None:
     _outcomes_known(world)
     _trades_stated(world)
     _reservations_ended(world)
-    _taken_back_is_shown(world)
-    _lost_orders_are_shown(world)
+    for what in unshown(world):
+        world.anomaly(what)
+    _taken_back_stays_booked(world)
     _redis_stops_nothing(world)
 
 
-def _taken_back_is_shown(world: World) -> None:
-    """What the exchange took back is a difference that somebody has to look at, and stays booked until then."""
+def unshown(world: World) -> Iterator[str]:
+    """Yield what a person has to look at and no difference says: executions taken back, and those of orders that a
+    restored database does not know. Nothing is at rest before all of it is shown."""
+    database = world.database
     for code, exchange in world.exchanges.items():
         account = world.accounts[code]
-        shown = [found.key for found in world.database.differences.get(account, ()) if found.kind == "taken_back"]
+        shown = {(found.kind.value, found.key) for found in database.differences.get(account, ())}
         for fill in exchange.taken_back:
-            booked = (account, world.markets[code].key, fill.trade_id) in world.database.fills
-            if world.restored and not booked:
-                continue  # a backup does not know it, and the exchange lists it no more
-            if not any(key.startswith(f"{fill.trade_id} ") for key in shown):
-                world.anomaly(f"taken_back_unseen: {fill.trade_id} was taken back, and no difference says so")
-            if not booked:
-                world.anomaly(f"fill_lost: {fill.trade_id} is booked no more, and nobody decided that")
+            key = f"{fill.trade_id} {world.markets[code].key}"
+            # Of what a backup does not know either nothing is left.
+            if _is_booked(world, code, fill) and ("taken_back", key) not in shown:
+                yield f"taken_back_unseen: {fill.trade_id} was taken back, and no difference says so"
+        executed = {fill.client_id for fill in exchange.executions}
+        for client_id in sorted((world.lost & executed) - database.intents.keys()):
+            if ("unknown_order", client_id) not in shown:
+                yield f"lost_unseen: {code} executed {client_id}, which no book knows, and nothing says so"
 
 
-def _lost_orders_are_shown(world: World) -> None:
-    """What a restored database does not know and the exchange executed is before a person, and its account waits."""
+def _is_booked(world: World, code: str, fill: Execution) -> bool:
+    return (world.accounts[code], world.markets[code].key, fill.trade_id) in world.database.fills
+
+
+def _taken_back_stays_booked(world: World) -> None:
     for code, exchange in world.exchanges.items():
-        account = world.accounts[code]
-        shown = {found.key for found in world.database.differences.get(account, ()) if found.kind == "unknown_order"}
-        for client_id in sorted(world.lost - world.database.intents.keys()):
-            listed = any(fill.client_id == client_id for fill in exchange.executions)
-            if listed and client_id not in shown:
-                world.anomaly(f"lost_unseen: {code} executed {client_id}, which no book knows, and nothing says so")
+        for fill in exchange.taken_back:
+            if not world.restored and not _is_booked(world, code, fill):
+                world.anomaly(f"fill_lost: {fill.trade_id} is booked no more, and nobody decided that")
 
 
 def _redis_stops_nothing(world: World) -> None:
@@ -190,6 +196,8 @@ def _nothing_after_a_later_attempt(world: World) -> None:
         for earlier in world.sends:
             one, other = earlier.intent, send.intent
             if one.trade_id != other.trade_id or earlier.at >= send.at or _together(one, other):
+                continue
+            if one.client_order_id in world.lost:
                 continue
             if one.client_order_id not in world.liars and any(
                 order.accepted_at > send.at or any(fill.at > send.at for fill in order.fills)

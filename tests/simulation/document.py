@@ -62,6 +62,8 @@ LIMITS = """## What this does not show
 - An engine that was overtaken while it stood still writes what the exchange had answered it. An old acknowledgement
   then ends a dispute in the order's row (not in the engine that disputed it), until the next start asks about the
   order again: seed 4025426.
+- A trade that was under way when a backup was made goes on, after the backup is restored, by what the backup knows of
+  it. Its orders that are forgotten are shown and block their accounts; what they executed is not counted in the trade.
 - Legs are spot orders, IOC; no derivatives.
 """
 

@@ -658,7 +658,7 @@ class World:
             return False
         status = body.engine.status()
         live = bool(status.accounts) and all(state == "live" for state in status.accounts.values())
-        return live and not status.open_trades
+        return live and not status.open_trades and next(checks.unshown(self), None) is None
 
     def begin(self) -> None:
         """Open the markets and let the platform start an engine."""
