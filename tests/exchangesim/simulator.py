@@ -243,7 +243,7 @@ class Simulator:
 
     def _wait(self) -> int:
         try:
-            code = self.process.wait(timeout=10)
+            code = self.process.wait(timeout=60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
