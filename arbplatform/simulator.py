@@ -23,7 +23,7 @@ from arbplatform.state import REPOSITORY, make_directory
 from trading.config import Credentials
 
 READY_SECONDS = 60.0
-STOP_SECONDS = 5.0
+STOP_SECONDS = 20.0
 TOKEN_FILE = "control-token"  # noqa: S105 (the file's name)
 LOG_FILE = "simulator.log"
 
