@@ -8,6 +8,7 @@ safety checks of :mod:`arbplatform.checks` into conditions for starting.
 from __future__ import annotations
 
 from datetime import timedelta
+from math import inf, nan
 from pathlib import Path
 from socket import gethostname
 from typing import Any
@@ -39,6 +40,17 @@ def _number(name: str, *, default: int, least: int = 1) -> int:
     if text and not (text.isdecimal() and int(text) >= least):
         raise ImproperlyConfigured(f"{name} must be a whole number of at least {least} (given {text[:40]!r})")
     return int(text) if text else default
+
+
+def _seconds(name: str, *, default: float, least: float) -> float:
+    text = env.str(name, default="")
+    try:
+        value = float(text or default)
+    except ValueError:
+        value = nan
+    if not least <= value < inf:
+        raise ImproperlyConfigured(f"{name} must be a number of seconds of at least {least} (given {text[:40]!r})")
+    return value
 
 
 def _database(url: str) -> dict[str, Any]:
@@ -180,9 +192,9 @@ else:
 
 # Owners whose engines one host runs; further ones wait for another host.
 ARB_ENGINES_PER_HOST = _number("ARB_ENGINES_PER_HOST", default=50)
-# Names the address this host's requests come from: exchanges count them by address, so hosts behind one share limits.
 # An engine whose event loop stands still for longer begins no new trade until it keeps time again.
-ARB_MAX_LOOP_LAG_SECONDS = env.float("ARB_MAX_LOOP_LAG_SECONDS", default=0.5)
+ARB_MAX_LOOP_LAG_SECONDS = _seconds("ARB_MAX_LOOP_LAG_SECONDS", default=0.5, least=0.05)
+# Names the address this host's requests come from: exchanges count them by address, so hosts behind one share limits.
 ARB_EGRESS_ADDRESS = env.str("ARB_EGRESS_ADDRESS", default="") or gethostname()
 
 CELERY_TASK_DEFAULT_QUEUE = "tasks"

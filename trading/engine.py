@@ -466,7 +466,7 @@ class Engine:
         if bot.observed != observed.RUNNING:
             self._refuse(bot, found, "bot_state", f"The bot is {bot.observed}: {bot.reason}.")
             return
-        if why := bot.untradable.get(f"{found.buy.market}>{found.sell.market}"):
+        if why := bot.untradable.get(found.route):
             self._refuse(bot, found, "tradability", why)
             return
         if why := self.lag.fault():  # the bot's state may not show it yet

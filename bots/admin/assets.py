@@ -24,25 +24,35 @@ from bots.models import Asset, ListedAsset
 from bots.services.wallets import asset_confirm, listing_rule
 
 
-class ListingInline(ReadOnlyInline):
+class ListingColumns:
+    """What an exchange tells of a coin, as columns and fields that nobody edits."""
+
+    @display(description="Networks")
+    def contracts(self, listing: ListedAsset) -> SafeString | str:
+        networks = listing.to_policy().networks
+        if not networks:
+            return "not told"
+        rows = [(network.name, network.contract or "its own coin, or untold") for network in networks]
+        return format_html_join("", "<div>{}: {}</div>", rows)
+
+    @display(description="Wallets")
+    def wallets(self, listing: ListedAsset) -> str:
+        told = listing.to_policy()
+        words = {True: "open", False: "suspended", None: "not told"}
+        return f"deposits {words[told.can_deposit]}, withdrawals {words[told.can_withdraw]}"
+
+    @display(description="Told", ordering="read_at")
+    def read(self, listing: ListedAsset) -> Any:
+        return age(listing.read_at)
+
+
+class ListingInline(ListingColumns, ReadOnlyInline):
     model = ListedAsset
     fields = ("exchange", "ruling", "note", "contracts", "wallets", "read")
     readonly_fields = ("contracts", "wallets", "read")
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("exchange")
-
-    @display(description="Networks")
-    def contracts(self, listing: ListedAsset) -> SafeString | str:
-        return networks_text(listing)
-
-    @display(description="Wallets")
-    def wallets(self, listing: ListedAsset) -> str:
-        return wallets_text(listing)
-
-    @display(description="Told")
-    def read(self, listing: ListedAsset) -> Any:
-        return age(listing.read_at)
 
 
 class AssetForm(ServiceForm):
@@ -92,8 +102,6 @@ class ListedAssetForm(ServiceForm):
                 f"Somebody changed this meanwhile: it is '{stored.get_ruling_display()}' now. Open it again.",
                 code="stale",
             )
-        if cleaned.get("ruling") and not cleaned.get("note", "").strip():
-            raise ValidationError({"note": "Say why, and where it was looked up."})
         return cleaned
 
     def perform(self, actor: Any) -> ListedAsset:
@@ -102,7 +110,7 @@ class ListedAssetForm(ServiceForm):
 
 
 @admin.register(ListedAsset)
-class ListedAssetAdmin(ServiceAdmin):
+class ListedAssetAdmin(ListingColumns, ServiceAdmin):
     """What exchanges tell of their coins is read only; what an operator says of it is not."""
 
     owner_path = None
@@ -121,31 +129,3 @@ class ListedAssetAdmin(ServiceAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
-
-    @display(description="Networks")
-    def contracts(self, listing: ListedAsset) -> SafeString | str:
-        return networks_text(listing)
-
-    @display(description="Wallets")
-    def wallets(self, listing: ListedAsset) -> str:
-        return wallets_text(listing)
-
-    @display(description="Told", ordering="read_at")
-    def read(self, listing: ListedAsset) -> Any:
-        return age(listing.read_at)
-
-
-def networks_text(listing: ListedAsset) -> SafeString | str:
-    """Return each network with its contract, a line each."""
-    networks = listing.to_policy().networks
-    if not networks:
-        return "not told"
-    rows = [(network.name, network.contract or "its own coin, or untold") for network in networks]
-    return format_html_join("", "<div>{}: {}</div>", rows)
-
-
-def wallets_text(listing: ListedAsset) -> str:
-    """Say which ways are open."""
-    told = listing.to_policy()
-    words = {True: "open", False: "suspended", None: "not told"}
-    return f"deposits {words[told.can_deposit]}, withdrawals {words[told.can_withdraw]}"

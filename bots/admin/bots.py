@@ -23,7 +23,7 @@ from bots.admin.display import BOT_STATES, GOOD, MODES, age, rounded, state
 from bots.models import UNFINISHED_TRADES, Bot, Trade, sees_everything
 from bots.selectors import profits_since
 from bots.services.bots import PARAMETERS, bot_create, bot_delete, bot_start, bot_stop, bot_update
-from bots.services.tradability import bot_markets, routes_refused
+from bots.services.tradability import bot_routes
 
 _BUTTON = "border border-base-200 cursor-pointer font-medium px-2 py-1 rounded-default text-xs dark:border-base-700"
 
@@ -128,10 +128,9 @@ class BotAdmin(ServiceAdmin):
 
     @display(description="Routes not traded")
     def routes_left_out(self, bot: Bot) -> SafeString | str:
-        markets = bot_markets(bot)
-        refused = routes_refused(markets.all, halted=markets.halted, require_open_wallets=bot.require_open_wallets)
-        rows = [(route.replace(">", " to "), why) for route, why in refused.untradable.items()]
-        rows += [(route.replace(">", " to "), f"Not with real money. {why}") for route, why in refused.unproven.items()]
+        routes = bot_routes(bot)
+        rows = [(route.replace(">", " to "), why) for route, why in routes.untradable.items()]
+        rows += [(route.replace(">", " to "), f"Not with real money. {why}") for route, why in routes.unproven.items()]
         return format_html_join("", "<div><b>{}</b>: {}</div>", rows) if rows else "none"
 
     @display(description="Desired", ordering="desired_state")

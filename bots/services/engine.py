@@ -15,7 +15,7 @@ from bots.models import UNFINISHED_ORDERS, Bot, ExchangeAccount, Market, Order, 
 from bots.selectors import midnight_utc, profits_since, trades_unfinished
 from bots.services.bots import bot_observe
 from bots.services.installation import installation_get
-from bots.services.tradability import bot_markets, routes_refused
+from bots.services.tradability import bot_routes
 from risk.selectors import limits_apply, resolved_limits
 from trading.config import AccountConfig, BotConfig, OwnerConfig
 from trading.instruments import money
@@ -126,8 +126,7 @@ def _exposed(owner_id: int) -> dict[int, dict[str, str]]:
 
 def _bot_config(bot: Bot, exposed: Mapping[str, str]) -> BotConfig:
     accounts = {account.exchange.code: account.pk for account in bot.accounts.all()}
-    markets = bot_markets(bot)
-    refused = routes_refused(markets.all, halted=markets.halted, require_open_wallets=bot.require_open_wallets)
+    routes = bot_routes(bot)
     parameters: dict[str, Any] = {
         "min_net_edge_bps": float(bot.min_net_edge_bps),
         "max_edge_bps": float(bot.max_edge_bps),
@@ -145,10 +144,10 @@ def _bot_config(bot: Bot, exposed: Mapping[str, str]) -> BotConfig:
         "order_timeout_ms": float(bot.order_timeout_ms),
         "realised_today": profits_since(bot.profits.all(), midnight_utc()),
         "exposed": exposed,
-        "untradable": refused.untradable,
-        "unproven": refused.unproven,
+        "untradable": routes.untradable,
+        "unproven": routes.unproven,
     }
     config = BotConfig(
-        bot_id=bot.pk, name=bot.name, mode=bot.mode, markets=markets.all, accounts=accounts, **parameters
+        bot_id=bot.pk, name=bot.name, mode=bot.mode, markets=routes.markets, accounts=accounts, **parameters
     )
     return limits_apply(config, resolved_limits(owner_id=bot.owner_id, bot_id=bot.pk))

@@ -7,15 +7,14 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import msgspec
-from celery import current_app
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from bots.models import Exchange, Market
 from bots.services.audit import audit_record, permission_check
 from bots.services.exchanges import markets_sync
+from bots.services.workers import worker_call
 from trading import instruments
 from trading.exchanges.markets import load_markets
 from trading.instruments import MarketKind
@@ -23,7 +22,6 @@ from trading.instruments import MarketKind
 logger = logging.getLogger("arb.exchanges")
 
 TASK = "bots.tasks.markets_refresh"
-REQUEST_EXPIRES_SECONDS = 600.0
 # What is asked for, by protocol; of all others their spot markets.
 KINDS: Mapping[str, frozenset[MarketKind]] = {
     "binanceusdm": frozenset({"linear"}),
@@ -40,10 +38,7 @@ def markets_request(*, exchange: Exchange, actor: User | None) -> None:
 
 
 def _enqueue(exchange_id: int) -> None:
-    try:
-        current_app.send_task(TASK, args=[exchange_id], expires=REQUEST_EXPIRES_SECONDS)
-    except OperationalError as problem:
-        logger.warning("markets of exchange %s were not asked for: the broker is away (%s)", exchange_id, problem)
+    worker_call(TASK, exchange_id)
 
 
 def markets_refresh(*, exchange: Exchange) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -21,24 +21,19 @@ from trading.arbitrage.routes import two_leg_routes
 from trading.instruments import Market
 
 
-class Refusals(NamedTuple):
-    """Sentences by route key: refused for everybody's money, and for real money only."""
+class BotRoutes(NamedTuple):
+    """The markets a bot watches, and the routes between them it does not trade, by key with a sentence: with nobody's
+    money, and not with real money."""
 
+    markets: tuple[Market, ...]
     untradable: Mapping[str, str]
     unproven: Mapping[str, str]
 
 
-class BotMarkets(NamedTuple):
-    """The markets a bot watches, and the keys of those that their exchanges list and do not trade now."""
+def bot_routes(bot: Bot) -> BotRoutes:
+    """Judge every route between the listed markets of a bot's pairs on its accounts' exchanges.
 
-    all: tuple[Market, ...]
-    halted: frozenset[str]
-
-
-def bot_markets(bot: Bot) -> BotMarkets:
-    """Return the listed markets of a bot's pairs on its accounts' exchanges.
-
-    A halted one is watched on, as if it were active: its routes are refused with the reason, and trade when it does.
+    A halted market is watched on, as if it were active: its routes are refused with the reason, and trade when it does.
     """
     exchanges = {account.exchange_id for account in bot.accounts.all()}
     pairs = {(pair.base_id, pair.quote_id) for pair in bot.pairs.all()}
@@ -48,14 +43,15 @@ def bot_markets(bot: Bot) -> BotMarkets:
         for row in rows.select_related("exchange").order_by("pk")
         if (row.base_id, row.quote_id) in pairs
     ]
-    return BotMarkets(
-        all=tuple(msgspec.structs.replace(market, active=True) for market in listed),
-        halted=frozenset(market.key for market in listed if not market.active),
-    )
+    halted = {market.key for market in listed if not market.active}
+    markets = tuple(msgspec.structs.replace(market, active=True) for market in listed)
+    untradable, unproven = _refused(markets, halted, bot.require_open_wallets)
+    return BotRoutes(markets, untradable, unproven)
 
 
-def routes_refused(markets: Sequence[Market], *, halted: frozenset[str], require_open_wallets: bool = True) -> Refusals:
-    """Judge every route between ``markets``; ``halted`` holds the keys of those their exchanges do not trade now."""
+def _refused(
+    markets: Sequence[Market], halted: Collection[str], require_open_wallets: bool
+) -> tuple[dict[str, str], dict[str, str]]:
     assets = {asset for market in markets for asset in (market.base, market.quote)}
     exchanges = {market.exchange for market in markets}
     rows = ListedAsset.objects.filter(asset__in=assets, exchange__code__in=exchanges).select_related("exchange")
@@ -65,7 +61,8 @@ def routes_refused(markets: Sequence[Market], *, halted: frozenset[str], require
     def listing(market: Market, asset: str) -> Listing:
         return known.get((market.exchange, asset)) or Listing(exchange=market.exchange, asset=asset)
 
-    untradable, unproven = {}, {}
+    untradable: dict[str, str] = {}
+    unproven: dict[str, str] = {}
     for route in two_leg_routes(markets):
         buy, sell = route.buy, route.sell
         judged = RouteMarkets(
@@ -84,4 +81,4 @@ def routes_refused(markets: Sequence[Market], *, halted: frozenset[str], require
             untradable[route.key] = refused
         elif not (proof := known_same(judged, confirmed)).allowed:
             unproven[route.key] = proof.reason
-    return Refusals(untradable, unproven)
+    return untradable, unproven

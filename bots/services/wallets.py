@@ -7,38 +7,28 @@ import logging
 from collections.abc import Iterable, Mapping
 
 import msgspec
-from celery import current_app
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
 
 from bots import vault
 from bots.models import Asset, Bot, Exchange, ExchangeAccount, ListedAsset, Market
 from bots.services.audit import audit_record, permission_check
 from bots.services.hints import engine_hint
-from bots.services.validation import assign, save_checked
+from bots.services.validation import assign, refuse, save_checked
+from bots.services.workers import worker_call
 from risk.policy.tradability import Network
 from trading.config import Credentials
 from trading.exchanges.wallets import load_coins
 
 logger = logging.getLogger("arb.exchanges")
 
-
 TASK = "bots.tasks.wallets_refresh"
-REQUEST_EXPIRES_SECONDS = 600.0
 
 
 def wallets_request(*, exchange_id: int) -> None:
     """Have a worker ask an exchange for its coins, once the present transaction has committed."""
-
-    def enqueue() -> None:
-        try:
-            current_app.send_task(TASK, args=[exchange_id], expires=REQUEST_EXPIRES_SECONDS)
-        except OperationalError as problem:
-            logger.warning("exchange %s was not asked for its coins: the broker is away (%s)", exchange_id, problem)
-
-    transaction.on_commit(enqueue, robust=True)
+    transaction.on_commit(lambda: worker_call(TASK, exchange_id), robust=True)
 
 
 def wallets_refresh(*, exchange: Exchange) -> str:
@@ -91,6 +81,8 @@ def listing_rule(*, actor: User | None, listing: ListedAsset, ruling: str, note:
     Raises ValidationError for an unknown ruling, or one without a reason.
     """
     permission_check(actor=actor, permission="bots.change_listedasset")
+    if ruling and not note.strip():
+        raise refuse("Say why, and where it was looked up.", field="note")
     with transaction.atomic():
         row = ListedAsset.objects.select_for_update(of=("self",)).select_related("exchange").get(pk=listing.pk)
         changed = assign(row, {"ruling": ruling, "note": note}, frozenset({"ruling", "note"}))

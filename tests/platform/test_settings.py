@@ -156,6 +156,14 @@ def test_a_state_directory_that_cannot_be_made_is_one_sentence(tmp_path: Path) -
         ("DATABASE_URL", "mysql://arb:topsecret@127.0.0.1/arb", "DATABASE_URL cannot be read"),
         ("DATABASE_URL", "postgres://arb:topsecret@127.0.0.1:port/arb", "DATABASE_URL cannot be read"),
         ("ARB_ENGINES_PER_HOST", "many", "ARB_ENGINES_PER_HOST must be a whole number of at least 1 (given 'many')"),
+        *(
+            (
+                "ARB_MAX_LOOP_LAG_SECONDS",
+                given,
+                f"ARB_MAX_LOOP_LAG_SECONDS must be a number of seconds of at least 0.05 (given {given!r})",
+            )
+            for given in ("nan", "inf", "0", "-1", "soon", "1,5")
+        ),
         ("ARB_ENGINES_PER_HOST", "0", "ARB_ENGINES_PER_HOST must be a whole number of at least 1 (given '0')"),
         ("ARB_LOG_LEVEL", "loud", "ARB_LOG_LEVEL must be one of DEBUG, INFO, WARNING, ERROR, CRITICAL (given 'LOUD')"),
     ],

@@ -65,7 +65,9 @@ class RunningBot:
         self.purses = purses
         self.limits: Limits = limits_of(config)
         self.terms: TradeTerms = terms_of(config, purses.by_exchange, paper=purses.paper)
-        self.untradable = {**(config.unproven if purses.mode == TradeMode.LIVE else {}), **config.untradable}
+        refused = {**(config.unproven if purses.mode == TradeMode.LIVE else {}), **config.untradable}
+        # By the name an opportunity carries.
+        self.untradable = {f"{config.bot_id}:{route}": why for route, why in refused.items()}
 
     def start_over(self) -> None:
         """Begin without faults but those its configuration knows of: whoever starts a bot again has looked."""
