@@ -81,7 +81,8 @@ class BotAdmin(ServiceAdmin):
             {
                 "fields": (
                     ("leg_policy", "price_tolerance_bps"),
-                    ("max_book_age_ms", "cooldown_ms", "order_timeout_ms"),
+                    ("max_book_age_ms", "order_timeout_ms"),
+                    "cooldown_ms",
                 )
             },
         ),
