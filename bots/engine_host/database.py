@@ -37,7 +37,7 @@ class DatabaseThreads:
         StoreUnavailable
             If the database cannot be reached or does not take the work now.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._executor, guarded, work)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, reconnecting, work)
 
     def close(self) -> None:
         """Let running work finish, then close the threads' connections and end them."""
@@ -53,7 +53,7 @@ class DatabaseThreads:
         self._executor.shutdown(wait=True)
 
 
-def guarded(work: Callable[[], T]) -> T:
+def reconnecting(work: Callable[[], T]) -> T:
     """Run database work; give up the connection where it has failed, so that the next call opens a new one."""
     try:
         return work()

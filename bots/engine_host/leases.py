@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 
 from django.db import connections
 
-from bots.engine_host.database import guarded
+from bots.engine_host.database import reconnecting
 from bots.services.leases import LEASE_SECONDS, lease_release, lease_take, leases_renew
 from trading.ports import Clock, StoreUnavailable
 
@@ -124,7 +124,7 @@ class LeaseKeeper:
         asked_ns = self._clock.monotonic_ns()
         tokens = {lease.owner_id: lease.token for lease in leases}
         try:
-            kept = guarded(lambda: leases_renew(holder=self.holder, tokens=tokens, ttl_seconds=self._seconds))
+            kept = reconnecting(lambda: leases_renew(holder=self.holder, tokens=tokens, ttl_seconds=self._seconds))
         except StoreUnavailable as problem:
             for lease in leases:
                 if not lease.is_held():

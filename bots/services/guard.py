@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
-from django.db import IntegrityError, InterfaceError, InternalError, OperationalError
+from django.db import IntegrityError, InterfaceError, InternalError, OperationalError, connection
 
 from trading.ports import StoreUnavailable
 
@@ -14,13 +14,32 @@ Result = TypeVar("Result")
 # What a database raises that is away or takes nothing; InternalError is PostgreSQL's word on a server that only reads.
 AWAY = (OperationalError, InterfaceError, InternalError)
 
+# PostgreSQL's codes of a transaction that it undid as a whole, and that is to be run again: a serialization failure, a
+# deadlock (PostgreSQL documentation, "Serialization Failure Handling").
+UNDONE = frozenset({"40001", "40P01"})
+ATTEMPTS = 3
+
 
 def guarded(work: Callable[[], Result]) -> Result:
-    """Run a transaction; raise StoreUnavailable when the database is away, locked or full."""
-    try:
-        return work()
-    except AWAY as problem:
-        raise StoreUnavailable(f"the database takes no work now: {problem}") from problem
+    """Run a transaction, again when the database undid it for the sake of another one.
+
+    Raises
+    ------
+    StoreUnavailable
+        If the database is away, locked or full, or has undone the transaction ATTEMPTS times.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            return work()
+        except AWAY as problem:
+            # Within a transaction that goes on around this one, only all of it could be run again.
+            if not left or connection.in_atomic_block or not _is_undone(problem):
+                raise StoreUnavailable(f"the database takes no work now: {problem}") from problem
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _is_undone(problem: Exception) -> bool:
+    return getattr(problem.__cause__, "sqlstate", None) in UNDONE
 
 
 def committed_once(work: Callable[[], None], is_done: Callable[[], bool]) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from django.db import connection, connections
 
 from tests.crash.proxy import Proxy
+from tests.crash.stage import database_url
 
 
 def server_address() -> tuple[str, int]:
@@ -78,6 +80,35 @@ def full_or_read_only() -> Iterator[None]:
     else:
         with connecting_with(OPTIONS={"options": "-c default_transaction_read_only=on"}):
             yield
+
+
+@contextmanager
+def undoing(table: str, code: str, times: int) -> Iterator[Callable[[], int]]:
+    """Let the first ``times`` inserts into a table end with an SQLSTATE; PostgreSQL only.
+
+    Yields what tells how many inserts there were, those that were undone too: sequences are not.
+    """
+    with psycopg.connect(database_url(), autocommit=True) as other:
+        other.execute("CREATE SEQUENCE undone")
+        other.execute(
+            f"""CREATE FUNCTION undo() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF nextval('undone') <= {times} THEN RAISE EXCEPTION 'undone' USING ERRCODE = '{code}'; END IF;
+                RETURN NULL; END $$""".encode()
+        )
+        other.execute(
+            f"CREATE TRIGGER undo BEFORE INSERT ON {table} FOR EACH STATEMENT EXECUTE FUNCTION undo()".encode()
+        )
+
+        def counted() -> int:
+            row = other.execute("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM undone").fetchone()
+            assert row is not None
+            return int(row[0])
+
+        try:
+            yield counted
+        finally:
+            other.execute("DROP FUNCTION undo CASCADE")
+            other.execute("DROP SEQUENCE undone")
 
 
 def give_back_room() -> None:

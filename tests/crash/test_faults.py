@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
+import msgspec
 import psycopg
 import pytest
 import pytest_asyncio
@@ -26,12 +27,14 @@ from bots.engine_host.schema import schema_fault
 from bots.engine_host.store import DjangoStore
 from bots.models import Fill, LedgerEntry, Order, OrderEvent, OwnerLease, Trade
 from bots.services.bots import bot_start
+from bots.services.guard import ATTEMPTS, UNDONE
 from bots.tasks import host_engines, offer_engines
 from tests.bots.world import World
-from tests.crash.broken import full_or_read_only, give_back_room, locked_database, through_proxy
+from tests.crash.broken import full_or_read_only, give_back_room, locked_database, through_proxy, undoing
 from tests.crash.stage import database_url
 from tests.host.conftest import until
 from trading.clock import SystemClock
+from trading.execution.ids import client_order_id
 from trading.messages import OrderState
 from trading.ports import StoreUnavailable
 
@@ -207,6 +210,62 @@ async def test_fault_66_a_deadlock_is_tried_again_and_booked_once(shop: Shop) ->
     assert await shop.booked(given[1]) == (2, 4)
     history = OrderEvent.objects.filter(order__in=orders, to_state="FILLED")
     assert await shop.judge.run(history.count) == 2
+
+
+@pytest.mark.services
+async def test_fault_66_a_repair_in_a_deadlock_is_made_durable_once(shop: Shop) -> None:
+    trade, intents, decision = given = await shop.intents()
+    await shop.store.commit_trade(*given)
+    repair = msgspec.structs.replace(
+        intents[1], attempt=1, client_order_id=client_order_id(trade.trade_id, intents[1].leg, 1)
+    )
+    url = await shop.judge.run(database_url)
+    other = await psycopg.AsyncConnection.connect(url)
+    async with other:
+        # The store locks its lease, then the trade; this one comes from the other end, and is patient.
+        await other.execute("SET deadlock_timeout = '60s'")
+        await other.execute("SELECT 1 FROM bots_trade WHERE trade_id = %s FOR UPDATE", [trade.trade_id])
+        committing = asyncio.create_task(shop.store.commit_repair(trade, repair))
+        await until_waiting(other)
+        await other.execute("SELECT 1 FROM bots_ownerlease WHERE owner_id = %s FOR UPDATE", [shop.world.anna.pk])
+        assert not committing.done()  # undone, and being tried again
+        await other.rollback()
+        await committing
+    ids = [repair.client_order_id]
+    assert await shop.judge.run(Order.objects.filter(client_order_id__in=ids).count) == 1
+    assert await shop.states([repair]) == {"SENDING"}
+
+
+@pytest.mark.services
+@pytest.mark.parametrize("code", sorted(UNDONE))
+@pytest.mark.parametrize(("times", "tried"), [(ATTEMPTS - 1, ATTEMPTS), (ATTEMPTS, ATTEMPTS)])
+async def test_fault_66_an_intent_that_the_database_undid_is_tried_a_few_times(
+    shop: Shop, code: str, times: int, tried: int
+) -> None:
+    given = await shop.intents()
+    with undoing("bots_trade", code, times) as counted:
+        if times < ATTEMPTS:
+            await shop.store.commit_trade(*given)
+        else:
+            with pytest.raises(StoreUnavailable):
+                await shop.store.commit_trade(*given)
+        assert counted() == tried
+    if times < ATTEMPTS:
+        assert await shop.states(given[1]) == {"SENDING"}
+        trades = Trade.objects.filter(trade_id=given[0].trade_id)
+        assert await shop.judge.run(trades.count) == 1
+        assert await shop.judge.run(Order.objects.filter(trade__in=trades).count) == 2
+    else:
+        await never_sent(shop, given)
+
+
+@pytest.mark.services
+async def test_fault_66_another_refusal_of_the_database_is_not_tried_again(shop: Shop) -> None:
+    given = await shop.intents()
+    with undoing("bots_trade", "53100", ATTEMPTS) as counted:  # disk full
+        with pytest.raises(StoreUnavailable):
+            await shop.store.commit_trade(*given)
+        assert counted() == 1
 
 
 async def until_waiting(other: psycopg.AsyncConnection[Any]) -> None:

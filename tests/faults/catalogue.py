@@ -617,7 +617,13 @@ ROWS: tuple[Row, ...] = (
         "A deadlock, or a transaction that must be repeated",
         "It is repeated; nothing is sent inside it",
         "database",
-        _in(_CRASH, "test_fault_66_a_deadlock_is_tried_again_and_booked_once"),
+        _in(
+            _CRASH,
+            "test_fault_66_a_deadlock_is_tried_again_and_booked_once",
+            "test_fault_66_a_repair_in_a_deadlock_is_made_durable_once",
+            "test_fault_66_an_intent_that_the_database_undid_is_tried_a_few_times",
+            "test_fault_66_another_refusal_of_the_database_is_not_tried_again",
+        ),
     ),
     Row(
         67,
