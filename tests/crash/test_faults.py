@@ -214,7 +214,7 @@ async def test_fault_66_a_deadlock_is_tried_again_and_booked_once(shop: Shop) ->
 
 @pytest.mark.services
 async def test_fault_66_a_repair_in_a_deadlock_is_made_durable_once(shop: Shop) -> None:
-    trade, intents, decision = given = await shop.intents()
+    trade, intents, _decision = given = await shop.intents()
     await shop.store.commit_trade(*given)
     repair = msgspec.structs.replace(
         intents[1], attempt=1, client_order_id=client_order_id(trade.trade_id, intents[1].leg, 1)
