@@ -15,7 +15,7 @@ from bots.services.engine import engine_config
 from risk.models import RiskLimit
 from risk.rules import RULES
 from risk.selectors import MONEY_RULES, limits_apply, resolved_limits
-from risk.services import limit_create, limit_delete, limit_update
+from risk.services.limits import limit_create, limit_delete, limit_update
 from trading.config import BotConfig
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]

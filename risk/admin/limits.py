@@ -16,7 +16,7 @@ from unfold.decorators import display
 
 from risk.models import RiskLimit
 from risk.rules import RULES
-from risk.services import limit_create, limit_delete, limit_update
+from risk.services.limits import limit_create, limit_delete, limit_update
 
 _OPERATE_ALL = "bots.operate_all"
 

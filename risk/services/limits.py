@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from django.contrib.admin.models import ADDITION, CHANGE, DELETION, LogEntry
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied, ValidationError
+from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from risk.models import RiskLimit
+from risk.services.audit import ADDITION, CHANGE, DELETION, audit_record, permission_check
 
 
 def limit_create(
@@ -23,12 +23,12 @@ def limit_create(
     note: str = "",
 ) -> RiskLimit:
     """Set a limit that was not there; raises ValidationError and then saves nothing."""
-    _permission_check(actor, "risk.add_risklimit")
+    permission_check(actor=actor, permission="risk.add_risklimit")
     limit = RiskLimit(scope=scope, rule=rule, value=value, owner_id=owner_id, bot_id=bot_id, note=note)
     with transaction.atomic():
         limit.full_clean()
         limit.save()
-        _audit(actor, limit, ADDITION, f"Set to {limit.value}.")
+        audit_record(actor=actor, subject=limit, message=f"Set to {limit.value}.", flag=ADDITION)
     return limit
 
 
@@ -40,7 +40,7 @@ def limit_update(*, actor: User, limit: RiskLimit, value: Decimal, note: str, se
     ValidationError
         If the value is out of the rule's range, or somebody changed the limit since ``seen_version``.
     """
-    _permission_check(actor, "risk.change_risklimit")
+    permission_check(actor=actor, permission="risk.change_risklimit")
     with transaction.atomic():
         stored = RiskLimit.objects.select_for_update(of=("self",)).get(pk=limit.pk)
         if stored.version != seen_version:
@@ -54,22 +54,18 @@ def limit_update(*, actor: User, limit: RiskLimit, value: Decimal, note: str, se
         stored.full_clean()
         stored.version = seen_version + 1
         stored.save()
-        _audit(actor, stored, CHANGE, f"Changed from {before:f} to {stored.value} (version {stored.version}).")
+        audit_record(
+            actor=actor,
+            subject=stored,
+            message=f"Changed from {before:f} to {stored.value} (version {stored.version}).",
+            flag=CHANGE,
+        )
     return stored
 
 
 def limit_delete(*, actor: User, limit: RiskLimit) -> None:
     """Remove a limit."""
-    _permission_check(actor, "risk.delete_risklimit")
+    permission_check(actor=actor, permission="risk.delete_risklimit")
     with transaction.atomic():
-        _audit(actor, limit, DELETION, f"Removed; it was {limit.value:f}.")
+        audit_record(actor=actor, subject=limit, message=f"Removed; it was {limit.value:f}.", flag=DELETION)
         limit.delete()
-
-
-def _permission_check(actor: User, permission: str) -> None:
-    if not actor.has_perm(permission):
-        raise PermissionDenied(f"You need the permission {permission} for this.")
-
-
-def _audit(actor: User, limit: RiskLimit, flag: int, message: str) -> None:
-    LogEntry.objects.log_actions(actor.pk, [limit], flag, change_message=message, single_object=True)
