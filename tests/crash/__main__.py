@@ -41,9 +41,12 @@ def main() -> int:
             sys.stderr.write(f"{text}\n")
 
     with tempfile.TemporaryDirectory(prefix="arb-crash-") as folder, own_database():
-        result = crash_loop(Path(folder), kills=given.kills, seed=given.seed, say=say)
-        if result["problems"] and given.verbose:
-            sys.stderr.write((Path(folder) / "hosts.log").read_text()[-20_000:])
+        result = None
+        try:
+            result = crash_loop(Path(folder), kills=given.kills, seed=given.seed, say=say)
+        finally:
+            if given.verbose and (result is None or result["problems"]):
+                sys.stderr.write((Path(folder) / "hosts.log").read_text()[-20_000:])
     sys.stdout.write(json.dumps({"database": given.database, **result}) + "\n")
     return 1 if result["problems"] else 0
 
