@@ -13,14 +13,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
-from risk.policy.limits import first_refusal
-from risk.policy.verdict import ALLOWED, Verdict
 from trading.arbitrage.detector import Detector
 from trading.config import OwnerConfig
 from trading.execution import bots as observed
@@ -28,39 +25,28 @@ from trading.execution.accounts import Accounts
 from trading.execution.bots import BotStatus, RunningBot
 from trading.execution.decisions import Decisions, OrderDecision
 from trading.execution.desk import Desk
-from trading.execution.footprints import Footprint
+from trading.execution.gate import Gate, Refusal
 from trading.execution.ids import Ids, check_prefix, is_ours
 from trading.execution.lag import LoopLag
-from trading.execution.order import Order
+from trading.execution.notices import Notices
+from trading.execution.opening import Opening
 from trading.execution.pace import Pace
-from trading.execution.planner import Plan, intents_of, less_certain, plan, proposal_of, record_of
+from trading.execution.past import Past, StoredTrade
 from trading.execution.reconciler import Outcome, Reconciler
 from trading.execution.resolver import Patience
 from trading.execution.roster import Roster
 from trading.execution.saga import Saga
-from trading.execution.takeup import StoredOrder, take_up
 from trading.execution.trades import Trades
-from trading.execution.views import opportunity_view
 from trading.execution.waiting import first_of
 from trading.instruments import Market
 from trading.marketdata.hub import MarketHub, MarketState, Subscription
-from trading.messages import (
-    Decision,
-    LegPolicy,
-    Opportunity,
-    OrderEvent,
-    OrderIntent,
-    OrderState,
-    TradeRecord,
-    TradeState,
-)
-from trading.portfolio import InsufficientFunds, Purse
+from trading.messages import Opportunity, OrderEvent, TradeState
+from trading.portfolio import Purse
 from trading.ports import Clock, LeaseLost, Publisher, Store, StoreUnavailable, Venue
 from trading.tasks import end_tasks
 
 Value = TypeVar("Value")
 
-NOTE_EVERY_NS = 250_000_000  # a route's same refusal is recorded and shown at most this often; all are counted
 STORE_RETRY_SECONDS = 1.0
 
 
@@ -148,7 +134,6 @@ class Engine:
             on_resumed=self._look_at_all,
             unsettled=self.trades.unsettled,
         )
-        self.decisions = Decisions(self.desk, self.trades, self._prefix, lambda: self._left, self._take_up)
         self.reconciler = Reconciler(
             self.desk,
             self._prefix,
@@ -160,13 +145,23 @@ class Engine:
         )
         self.pace = Pace(self.desk, self._observe_bots)
         self.lag = LoopLag(clock, self._observe_bots, config.max_loop_lag_seconds)
+        self.past = Past(
+            self.desk,
+            self.trades,
+            self.accounts,
+            self.reconciler,
+            config=lambda: self.config,
+            follow=self._follow,
+            read_trade=self._read_trade,
+            is_over=lambda: bool(self.halted) or self._stopped.is_set(),
+            on_change=self._observe_bots,
+        )
+        self.decisions = Decisions(self.desk, self.trades, self._prefix, lambda: self.past.left, self.past.take_up)
+        self.notices = Notices(self.desk)
+        self.gate = Gate(self.desk, self.lag, self.reconciler)
+        self.opening = Opening(self.desk, self.trades, self.notices, self.halt)
         self._order_events: Counter[Purse] = Counter()
         self._subscriptions: dict[str, Subscription] = {}
-        self._taking_up: dict[str, set[Purse]] = {}
-        self._left: dict[str, tuple[TradeRecord, Sequence[StoredOrder], str]] = {}  # not taken up, and why
-        self._reopening: dict[str, list[OrderEvent]] = {}  # events of trades that are being read from the store
-        self._readers: set[asyncio.Task[None]] = set()
-        self._noted: dict[tuple[str, str], int] = {}
         self._running = False
         self._stopping = False
         self._stopped = asyncio.Event()
@@ -188,7 +183,7 @@ class Engine:
             known = await self._from_store(self._store.known_orders, "orders of before")
             if found is not None and known is not None:
                 self.accounts.remember(known)
-                self._take_up(found)
+                self.past.take_up(found)
                 self._started.set()
                 self._apply_bots()
                 watchers = (self.reconciler.run(), self.pace.run(), self.lag.run())
@@ -226,8 +221,7 @@ class Engine:
         self.accounts.configure(config, venues or {})
         self._learn_markets()
         if self._running and not self._stopping:
-            left, self._left = self._left, {}
-            self._take_up((record, rows) for record, rows, _ in left.values())
+            self.past.retry()
             self._apply_bots()
 
     def status(self) -> EngineStatus:
@@ -278,26 +272,21 @@ class Engine:
 
     def _in_flight(self, purse: Purse) -> frozenset[str] | None:
         """Return the assets that disputed orders of an account may have moved; None while orders are under way."""
-        if self._readers or any(purse in saga.terms.purses.values() for saga in self.trades.under_way()):
+        if self.past.is_reading or any(purse in saga.terms.purses.values() for saga in self.trades.under_way()):
             return None
-        assets: set[str] = set()
+        markets = self.past.left_orders(purse)
         for client_id, holder in self.trades.unresolved.items():
             saga = self.trades.of_order(client_id)
             if holder == purse and saga is not None:
-                market = self.desk.markets[saga.orders[client_id].intent.market]
-                assets |= {market.base, market.quote}
-        for record, rows, _ in self._left.values():
-            for intent, _, _ in rows if purse in _purses_of(record, rows) else ():
-                if intent.account_id == purse.account_id and intent.market in self.desk.markets:
-                    market = self.desk.markets[intent.market]
-                    assets |= {market.base, market.quote}
-        return frozenset(assets)
+                markets.append(saga.orders[client_id].intent.market)
+        known = [self.desk.markets[key] for key in markets if key in self.desk.markets]
+        return frozenset(asset for market in known for asset in (market.base, market.quote))
 
     async def _shut_down(self) -> None:
         self._stopping = True
         for key in list(self._subscriptions):
             self._unfollow(key)
-        await end_tasks(self._readers)
+        await self.past.close()
         await self.trades.cancel()
         await self.accounts.close()
         self.roster.observe_all()
@@ -365,12 +354,8 @@ class Engine:
         for client_id, holder in self.trades.unresolved.items():
             if holder == purse:
                 return f"account {purse.account_id}: the outcome of order {client_id} is not known", False
-        for trade, purses in self._taking_up.items():
-            if purse in purses and not self.trades.is_harmless(trade):
-                return f"account {purse.account_id}: trade {trade} of before is being settled", False
-        for record, rows, why in self._left.values():
-            if purse in _purses_of(record, rows):
-                return f"account {purse.account_id}: {why}", False
+        if why := self.past.fault(purse):
+            return why, False
         if why := self.reconciler.fault(purse):
             return why, self.reconciler.is_reading(purse)
         if why := self.pace.fault(purse) or self.lag.fault():
@@ -386,56 +371,9 @@ class Engine:
             return
         if is_ours(event.client_order_id, self._prefix, self.config.owner_id):
             self.counters["orphan_events"] += 1
-            self._reopen(purse, event)
+            self.past.reopen(purse, event)
         else:
             self.counters["foreign_events"] += 1
-
-    def _reopen(self, purse: Purse, event: OrderEvent) -> None:
-        """Take up the finished trade an event belongs to: what it says may be news, and news is hedged."""
-        client_id = event.client_order_id
-        if self.reconciler.knows_stranger(client_id):
-            self._store.record_event(event, event.state.value)
-            return
-        waiting = self._reopening.get(client_id)
-        if waiting is not None:
-            waiting.append(event)
-            return
-        self._reopening[client_id] = [event]
-        task = asyncio.get_running_loop().create_task(self._read_trade(purse, client_id))
-        self._readers.add(task)
-        task.add_done_callback(self._readers.discard)
-
-    async def _read_trade(self, purse: Purse, client_id: str) -> None:
-        found = await self._from_store(lambda: self._store.trade_of(client_id), "a finished trade")
-        events = self._reopening.pop(client_id)
-        if self.halted or self._stopped.is_set():
-            return
-        if found is None:
-            self.reconciler.meet_stranger(purse, client_id, events[0].market)
-            self._alarm(f"order {client_id} carries an id of this installation, but the store does not know it")
-            self._observe_bots()
-            for event in events:
-                self._store.record_event(event, event.state.value)
-            return
-        record, rows = found
-        if self.trades.of_order(client_id) is None:
-            taken = take_up(self.config, record, rows, self.desk.markets)
-            if isinstance(taken, str):
-                self._alarm(taken)
-                for event in events:  # what it filled is booked all the same
-                    self._store.record_event(event, event.state.value)
-                return
-            terms, orders, _ = taken
-            for order in orders:
-                self._follow(self.desk.markets[order.intent.market])
-            saga = self.trades.saga(terms, record, orders)
-            # A process may have died between writing a late fill and what it made of the trade.
-            if saga.finished and saga.tally().residual == record.residual_base:
-                self.trades.listen(saga)
-            else:
-                self.trades.run(record.bot_id, record.trade_id, record.route, saga.settle())
-        for event in events:
-            self.trades.on_event(event)
 
     # -- decisions ----------------------------------------------------------------------------------------------
 
@@ -456,146 +394,17 @@ class Engine:
 
     def _consider(self, bot: RunningBot, found: Opportunity) -> None:
         """Judge an opportunity; start a trade if nothing speaks against it."""
-        bot.counters["opportunities"] += 1
-        if found.route in bot.busy_routes:
-            bot.counters["refused_route_busy"] += 1
+        judged = self.gate.judge(bot, found)
+        if judged is None:
             return
-        if bot.cooling.get(found.route, 0) > found.detected_monotonic_ns:
-            bot.counters["refused_cooldown"] += 1
-            return
-        if bot.observed != observed.RUNNING:
-            self._refuse(bot, found, "bot_state", f"The bot is {bot.observed}: {bot.reason}.")
-            return
-        if why := bot.untradable.get(found.route):
-            self._refuse(bot, found, "tradability", why)
-            return
-        if why := self.lag.fault():  # the bot's state may not show it yet
-            self._refuse(bot, found, "loop_lag", f"{why[0].upper()}{why[1:]}.")
-            return
-        for leg in (found.buy, found.sell):
-            if self.desk.fresh_book(self.desk.markets[leg.market], float("inf")) is None:
-                self._refuse(bot, found, "market", f"{leg.market}: its book is not one to trade on now.")
-                return
-            market = self.desk.markets[leg.market]
-            if why := self.reconciler.needs_quiet(bot.terms.purses[market.exchange]):
-                self._refuse(bot, found, "comparison", f"{why[0].upper()}{why[1:]}.")
-                return
-            if trace := self.desk.own_trace(market, leg.side, bot.terms.purses[market.exchange]):
-                self._refuse(bot, found, "own_order", f"{trace[0].upper()}{trace[1:]}.")
-                return
-        planned = plan(self.desk, bot.terms, found, bot.config.max_trade_notional)
-        if isinstance(planned, str):
-            self._refuse(bot, found, "size", planned)
-            return
-        situation = bot.situation(found.quote, self._clock.time_ns())
-        check, verdict = first_refusal(proposal_of(self.desk, bot.config, planned), situation, bot.limits)
-        if check:
-            self._refuse(bot, found, check, verdict)
-            return
-        self._open(bot, planned)
-
-    def _refuse(self, bot: RunningBot, found: Opportunity, check: str, why: str | Verdict) -> None:
-        bot.counters[f"refused_{check}"] += 1
-        last = self._noted.get((found.route, check))
-        if last is not None and found.detected_monotonic_ns - last < NOTE_EVERY_NS:
-            return
-        self._noted[found.route, check] = found.detected_monotonic_ns
-        verdict = Verdict(allowed=False, reason=why) if isinstance(why, str) else why
-        self._note_decision(bot, Decision(opportunity=found, verdict=verdict, check=check), record=True)
-
-    def _note_decision(self, bot: RunningBot, decision: Decision, *, record: bool) -> None:
-        if record:
-            self._store.record_decision(decision)
-        view = opportunity_view(decision, bot.config.name)
-        self._publisher.publish(self.config.owner_id, "opportunity", decision.opportunity.route, view)
-
-    def _open(self, bot: RunningBot, planned: Plan) -> None:
-        found = planned.opportunity
-        now = self._clock.time_ns()
-        trade = self.desk.ids.next_trade()
-        intents = intents_of(planned, trade, now, bot.config.order_timeout_ms)
-        held = intents[:0]
-        if bot.config.leg_policy == LegPolicy.UNCERTAIN_FIRST:
-            first = less_certain(self.desk, planned)
-            intents, held = (intents[first],), tuple(intent for intent in intents if intent.leg != first)
-        reserved: list[OrderIntent] = []
-        for intent in (*intents, *held):
-            purse = planned.legs[intent.leg].purse
-            try:
-                self.desk.portfolio.reserve(intent.client_order_id, purse, intent.reserve_asset, intent.reserve_amount)
-            except InsufficientFunds as error:
-                self._release(reserved)
-                self._refuse(bot, found, "free_balance", f"{error}.")
-                return
-            reserved.append(intent)
-        for intent in (*intents, *held):
-            purse = planned.legs[intent.leg].purse
-            wait = self.desk.venues[purse].reserve_order(intent.client_order_id)
-            if wait > 0:
-                self._release(reserved)
-                why = f"The request budget of {intent.market.partition(':')[0]} is used up for {wait:.2f} s."
-                self._refuse(bot, found, "request_budget", why)
-                return
-        for intent in intents:
-            footprint = Footprint(intent.market, intent.side, bot.purses.paper)
-            self.desk.footprints.begin(intent.client_order_id, footprint)
-        record = record_of(planned, bot.config, trade, bot.purses.mode, now)
-        decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade)
-        bot.counters["trades"] += 1
-        bot.open_trades.add(trade)
-        bot.busy_routes[found.route] = trade
-        monotonic = self._clock.monotonic_ns()
-        age_ns = int(min(found.buy.book_age_ms, found.sell.book_age_ms) * 1e6)
-        self.desk.stages.record_ns("book_to_decision", monotonic - found.detected_monotonic_ns + age_ns)
-        self.trades.run(
-            bot.config.bot_id, trade, found.route, self._execute(bot, record, intents, held, decision, monotonic)
-        )
-
-    def _release(self, intents: Iterable[OrderIntent]) -> None:
-        for intent in intents:
-            self.desk.portfolio.settle(intent.client_order_id, Decimal(0), self._clock.time_ns())
-            self.desk.footprints.forget(intent.client_order_id)
-            self.desk.release_budget(intent)
+        refusal = judged if isinstance(judged, Refusal) else self.opening.open(bot, judged)
+        if refusal is not None:
+            self.notices.refused(bot, found, refusal.check, refusal.why)
 
     # -- trades -------------------------------------------------------------------------------------------------
 
-    async def _execute(
-        self,
-        bot: RunningBot,
-        record: TradeRecord,
-        intents: Sequence[OrderIntent],
-        held: Sequence[OrderIntent],
-        decision: Decision,
-        decided_ns: int,
-    ) -> None:
-        """Make the intents durable, then send them and see the trade through; legs held back follow what these fill."""
-        try:
-            await self._commit(record, intents, held, decision)
-        except StoreUnavailable as error:
-            self._refuse(bot, decision.opportunity, "store", f"The store can't make the intents durable: {error}.")
-            return
-        except LeaseLost as error:
-            self.halt(str(error))
-            return
-        committed_ns = self._clock.monotonic_ns()
-        self.desk.stages.record_ns("decision_to_committed", committed_ns - decided_ns)
-        self._note_decision(bot, decision, record=False)
-        saga = self.trades.saga(bot.terms, record, [Order(intent, OrderState.SENDING) for intent in intents], held)
-        saga.publish()
-        await saga.send_and_settle(decided_ns, committed_ns)
-
-    async def _commit(
-        self, record: TradeRecord, intents: Sequence[OrderIntent], held: Sequence[OrderIntent], decision: Decision
-    ) -> None:
-        """Make the intents durable; whatever keeps the store from it, they are not sent and hold nothing."""
-        try:
-            await self._store.commit_trade(record, intents, decision)
-        except BaseException:
-            self._release((*intents, *held))
-            raise
-
     def _on_trade_done(self, bot_id: int, trade: str, route: str) -> None:
-        if self._taking_up.pop(trade, None) is not None:
+        if self.past.done(trade):
             self.roster.observe_all()
         self.roster.trade_done(bot_id, trade, route)
 
@@ -631,40 +440,5 @@ class Engine:
                 self.halt(str(error))
         return None
 
-    def _take_up(self, found: Iterable[tuple[TradeRecord, Sequence[StoredOrder]]]) -> None:
-        """Settle unfinished trades of before; their accounts take no new trades until that is done.
-
-        Those that can't be taken up are tried again with the next configuration.
-        """
-        for record, rows in found:
-            for intent, _, _ in rows:
-                self.desk.ids.met(intent.client_order_id)
-            taken = take_up(self.config, record, rows, self.desk.markets)
-            if isinstance(taken, str):
-                self._leave(record, rows, taken)
-                continue
-            terms, orders, events = taken
-            purses = _purses_of(record, rows)
-            try:
-                for exchange, purse in terms.purses.items():
-                    if purse in purses:
-                        self.accounts.open(purse, exchange)
-            except ValueError as error:
-                self._leave(record, rows, f"trade {record.trade_id} can't be taken up: {error}")
-                continue
-            for order in orders:
-                self._follow(self.desk.markets[order.intent.market])
-            saga = self.trades.saga(terms, record, orders)
-            for event in events:
-                saga.on_event(event)
-            self._taking_up[record.trade_id] = purses
-            self.trades.run(record.bot_id, record.trade_id, record.route, saga.settle())
-
-    def _leave(self, record: TradeRecord, rows: Sequence[StoredOrder], why: str) -> None:
-        """Leave a trade alone: what its orders have done, or may do yet, is not known here."""
-        self._left[record.trade_id] = record, rows, why
-        self._alarm(why)
-
-
-def _purses_of(record: TradeRecord, rows: Sequence[StoredOrder]) -> set[Purse]:
-    return {Purse(intent.account_id, record.mode == "paper") for intent, _, _ in rows}
+    async def _read_trade(self, client_id: str) -> StoredTrade | None:
+        return await self._from_store(lambda: self._store.trade_of(client_id), "a finished trade")

@@ -21,12 +21,14 @@ from tests.simulation import venue as wire
 from tests.simulation.runs import outcomes
 from trading import engine as engines
 from trading.exchanges.shares import Shares
-from trading.execution import ids, reconciliation, resolver, saga, states
+from trading.execution import ids, past, reconciliation, resolver, saga, sender, states
 from trading.execution import order as orders
 from trading.execution.accounts import Accounts
 from trading.execution.ids import Ids, trade_id
 from trading.execution.lag import LoopLag
+from trading.execution.opening import Opening
 from trading.execution.reconciler import Reconciler
+from trading.execution.repairs import Repairs
 from trading.execution.trades import Trades
 from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome
 from trading.ports import StoreUnavailable
@@ -73,14 +75,14 @@ def _set(stack: ExitStack, owner: object, name: str, value: object) -> None:
 
 @mutant("unknown_is_failed", "what is not proven is UNKNOWN, never FAILED", "01_answer_lost", "05_timeout_but_live")
 def _(stack: ExitStack) -> None:
-    original = saga.Saga._book_answer
+    original = sender.Sender._book_answer
 
     def book(self: Any, intent: OrderIntent, answer: Any) -> None:
         if answer.outcome is Outcome.UNKNOWN:
             answer = msgspec.structs.replace(answer, outcome=Outcome.REJECTED)
         original(self, intent, answer)
 
-    _set(stack, saga.Saga, "_book_answer", book)
+    _set(stack, sender.Sender, "_book_answer", book)
 
 
 @mutant("resent_after_timeout", "never re-send: a client id is free again once its order closed", "16_id_taken_again")
@@ -174,7 +176,7 @@ def _(stack: ExitStack) -> None:
 
 @mutant("sending_is_void_after_restart", "an order found SENDING may have been sent", "57_killed_anywhere")
 def _(stack: ExitStack) -> None:
-    original = engines.take_up
+    original = past.take_up
 
     def take_up(config: Any, record: Any, rows: Any, markets: Any) -> Any:
         void = [
@@ -183,7 +185,7 @@ def _(stack: ExitStack) -> None:
         ]
         return original(config, record, void, markets)
 
-    _set(stack, engines, "take_up", take_up)
+    _set(stack, past, "take_up", take_up)
 
 
 @mutant("restart_forgets", "an engine takes up what the last one left", "57_killed_anywhere")
@@ -226,17 +228,17 @@ def _(stack: ExitStack) -> None:
 
 @mutant("sent_before_commit", "the intent is durable before the order leaves", "57_killed_anywhere")
 def _(stack: ExitStack) -> None:
-    original = engines.Engine._commit
+    original = Opening._commit
 
     async def commit(self: Any, *args: Any) -> None:
         self._background = asyncio.get_running_loop().create_task(original(self, *args))
 
-    _set(stack, engines.Engine, "_commit", commit)
+    _set(stack, Opening, "_commit", commit)
 
 
 @mutant("sent_without_database", "no durable intent, no order", "63_database_down_before")
 def _(stack: ExitStack) -> None:
-    original = engines.Engine._commit
+    original = Opening._commit
 
     async def commit(self: Any, *args: Any) -> None:
         try:
@@ -244,7 +246,7 @@ def _(stack: ExitStack) -> None:
         except StoreUnavailable:
             return
 
-    _set(stack, engines.Engine, "_commit", commit)
+    _set(stack, Opening, "_commit", commit)
 
 
 @mutant("doubtful_commit_forgotten", "what became durable though given up is void, and said so", "65_commit_unknown")
@@ -260,9 +262,10 @@ def _(stack: ExitStack) -> None:
 @mutant("doubtful_ids_again", "an id is used for one order as it is stored", "65_commit_unknown")
 def _(stack: ExitStack) -> None:
     def next_attempt(self: Any, leg: int) -> int:
-        return 1 + max([-1, *(order.intent.attempt for order in self.orders.values() if order.intent.leg == leg)])
+        orders = self._trade.orders.values()
+        return 1 + max([-1, *(order.intent.attempt for order in orders if order.intent.leg == leg)])
 
-    _set(stack, saga.Saga, "_next_attempt", next_attempt)
+    _set(stack, Repairs, "_next_attempt", next_attempt)
 
 
 @mutant("ages_by_the_wall", "durations are monotonic: a clock's step proves nothing", "71_clock_steps")
@@ -277,7 +280,7 @@ def _(stack: ExitStack) -> None:
     "old_decisions_sent", "a decision older than two seconds is not sent", "61_loop_stalls", "60_paused_engine_wakes"
 )
 def _(stack: ExitStack) -> None:
-    _set(stack, saga, "OLDEST_DECISION_SECONDS", 1e9)
+    _set(stack, sender, "OLDEST_DECISION_SECONDS", 1e9)
 
 
 @mutant("foreign_orders_cancelled", "orders that are not ours are never touched", "37_by_hand")

@@ -9,42 +9,23 @@ import asyncio
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
-import msgspec
-
 from trading.execution.desk import Desk, TradeTerms
 from trading.execution.exposure import Exposure
 from trading.execution.footprints import Footprint
-from trading.execution.ids import client_order_id
-from trading.execution.ladder import Rung
 from trading.execution.order import Order
-from trading.execution.repair import Leg, RepairOrder, candidates, is_dust
-from trading.execution.reserving import needed, spent
+from trading.execution.repair import is_dust
+from trading.execution.repairs import Repairs
+from trading.execution.reserving import spent
 from trading.execution.resolver import Patience, Resolution
 from trading.execution.result import Result, Tally, result, tally
+from trading.execution.sender import Sender
+from trading.execution.statement import Standing, stated
 from trading.execution.states import LIVE, RESTING
 from trading.execution.views import trade_view
-from trading.instruments import Side
-from trading.messages import (
-    FINISHED_TRADES,
-    OrderEvent,
-    OrderIntent,
-    OrderState,
-    Outcome,
-    PlaceResult,
-    TradeRecord,
-    TradeState,
-)
-from trading.portfolio import InsufficientFunds, Purse
-from trading.ports import LeaseLost, StoreUnavailable
+from trading.messages import FINISHED_TRADES, OrderEvent, OrderIntent, OrderState, TradeRecord, TradeState
+from trading.portfolio import Purse
 
-OLDEST_DECISION_SECONDS = 2.0
-MAX_REPAIRS = 24  # orders a trade may send beyond its first ones, however many seconds and money are left
-REPAIR_PAUSE_SECONDS = 0.05
-REFUSED_SECONDS = 1.0  # a market that refused a repair is left alone so long: another way out goes first
-SHOW_SECONDS = 0.5  # how often a trade that waits on its ladder shows what it holds unhedged
-STORE_PAUSE_SECONDS = 0.5  # after the store did not take a repair
 EXPOSURE_STEP = Decimal("1e-6")
-LAST_ATTEMPT = 35  # what a client order id has room for
 FEE_QUESTIONS = 2  # a fill's fee may come later than the fill; ask so often before closing without it
 FEE_PAUSE_SECONDS = 1.0
 
@@ -74,7 +55,6 @@ class Saga:
         self.desk = desk
         self.terms = terms
         self.record = record
-        self._held = {intent.leg: intent for intent in held}
         self._exposure = Exposure(record.exposure, desk.clock.monotonic_ns())
         self.orders: dict[str, Order] = {}
         self.finished = False
@@ -83,16 +63,13 @@ class Saga:
         self._on_change = on_change
         self._register = register
         self._on_late_news = on_late_news
-        self._notes: list[str] = []
-        self._stem = ""  # what further orders of this trade are named after
+        self._sender = Sender(desk, self.on_event)
         self._causes: dict[str, str] = {}  # the last cause the exchange (or we) gave, by client order id
         for order in orders:
             self._add(order)
         # Its record says so, and nothing it owns may still change it: all that can come is late news.
         self.finished = record.state in FINISHED_TRADES and all(order.settled for order in self.orders.values())
-        self._repairs = sum(1 for order in self.orders.values() if order.intent.attempt > 0)
-        self._refused: dict[str, tuple[int, str]] = {}  # by market, when (monotonic) a repair was last refused, and why
-        self._in_doubt: dict[int, int] = {}  # by leg, the last attempt whose commit the store would not confirm
+        self._repairs = Repairs(self, held)
         self._exposure.tell(self.tally(), desk.clock.monotonic_ns())
 
     def _add(self, order: Order) -> None:
@@ -119,16 +96,16 @@ class Saga:
         orders are void, provably, and so is the trade.
         """
         orders = list(self.orders.values())
-        self._check_sending()
+        self._sender.check()
         self.desk.stages.record_ns("committed_to_sent", self.desk.clock.monotonic_ns() - committed_ns)
-        await asyncio.gather(*(self._send_decided(order, decided_ns) for order in orders))
+        await asyncio.gather(*(self._sender.send(order, self.purse_of(order), decided_ns) for order in orders))
         await self.settle()
 
     async def settle(self) -> None:
         """Bring every order to its end, repair what is unhedged, state the result. Callable again after late fills."""
         self.finished = False
         await self._resolve_all()
-        while await self._repair():
+        while await self._repairs.send_next():
             await self._resolve_all()
         await self._ask_for_fees()
         self._close()
@@ -167,7 +144,7 @@ class Saga:
         # So is a total that has grown: its fill may never be told.
         ended_late = self.finished and (bool(change.new_fills) or undisputed or order.settled is not was_settled)
         if self.finished and (ended_late or change.late_fees):
-            self._restate()
+            self.restate()
         self.publish()
         self._on_change(self)
         if ended_late:
@@ -184,227 +161,20 @@ class Saga:
         return self.terms.purses[self.desk.markets[order.intent.market].exchange]
 
     def market_keys(self) -> set[str]:
-        return {order.intent.market for order in self.orders.values()} | {leg.market for leg in self._legs()}
-
-    def _legs(self) -> list[Leg]:
-        """Return the trade's legs: those sent, those held back, and what its route names besides."""
-        first = [order.intent for order in self.orders.values() if order.intent.attempt == 0]
-        known = {intent.leg: intent for intent in (*self._held.values(), *first)}
-        legs = [
-            Leg(leg=intent.leg, market=intent.market, side=intent.side, limit=intent.price) for intent in known.values()
-        ]
-        buy, _, sell = self.record.route.partition(":")[2].partition(">")
-        sides: tuple[tuple[str, Side], ...] = ((buy, "buy"), (sell, "sell"))
-        for number, (market, side) in enumerate(sides):
-            if number not in known and market in self.desk.markets:  # held back by an earlier process
-                legs.append(Leg(leg=number, market=market, side=side, limit=None))
-        return sorted(legs, key=lambda leg: leg.leg)
+        return {order.intent.market for order in self.orders.values()} | {leg.market for leg in self._repairs.legs()}
 
     # -- steps --------------------------------------------------------------------------------------------------
 
-    def _check_sending(self) -> None:
-        """Raise LeaseLost if nothing may be sent. The row says SENDING: the next holder finds that nothing arrived."""
-        if self.desk.halted:
-            raise LeaseLost(self.desk.halted)
-        if not self.desk.may_send():  # the process may have stood still since the commit
-            raise LeaseLost("the lease has run out and was not renewed in time")
-
-    async def _send_decided(self, order: Order, decided_ns: int) -> None:
-        """Send one order unless its decision is too old.
-
-        Looked at for each order just before it leaves: a process may stand still between two of them, for longer than
-        its lease lives.
-        """
-        age = (self.desk.clock.monotonic_ns() - decided_ns) / 1e9
-        if age > OLDEST_DECISION_SECONDS:
-            cause = f"void: not sent, the decision was {age:.1f} s old (at most {OLDEST_DECISION_SECONDS:.0f} s)"
-            self.desk.release_budget(order.intent)
-            self.on_event(self._event(order.intent, OrderState.FAILED, cause=cause))
-            return
-        await self._send(order)
-
-    async def _send(self, order: Order) -> None:
-        self._check_sending()
-        intent = order.intent
-        purse = self.purse_of(order)
-        clock = self.desk.clock
-        order.sent_ns = clock.monotonic_ns()
-        try:
-            answer = await self.desk.venues[purse].place(intent)
-        except asyncio.CancelledError:
-            self.on_event(self._event(intent, OrderState.UNKNOWN, cause="the process stopped waiting for the answer"))
-            raise
-        except Exception as error:
-            # The port promises not to raise; a venue that does has a bug, and its order an unknown outcome.
-            self.desk.alarm(f"order {intent.client_order_id}: venue raised {type(error).__name__}")
-            answer = PlaceResult(outcome=Outcome.UNKNOWN, message=f"venue raised {type(error).__name__}")
-        taken_ns = clock.monotonic_ns() - order.sent_ns
-        self.desk.stages.record_ns("sent_to_answered", taken_ns)
-        self.desk.note_answer(purse, taken_ns / 1e9)
-        self._book_answer(intent, answer)
-
-    def _book_answer(self, intent: OrderIntent, answer: PlaceResult) -> None:
-        state = {
-            Outcome.PLACED: OrderState.PLACED,
-            Outcome.REJECTED: OrderState.FAILED,
-            Outcome.UNKNOWN: OrderState.UNKNOWN,
-        }[answer.outcome]
-        cause = " ".join(part for part in (answer.code, answer.message) if part)
-        self.on_event(
-            self._event(
-                intent,
-                state,
-                cause=cause if state is not OrderState.PLACED else "",
-                exchange_order_id=answer.exchange_order_id,
-                raw=answer.raw,
-            )
-        )
-        for event in answer.events:
-            self.on_event(event)
-
-    def _event(
-        self, intent: OrderIntent, state: OrderState, *, cause: str, exchange_order_id: str = "", raw: str = ""
-    ) -> OrderEvent:
-        return OrderEvent(
-            account_id=intent.account_id,
-            market=intent.market,
-            client_order_id=intent.client_order_id,
-            exchange_order_id=exchange_order_id,
-            state=state,
-            filled=Decimal(0) if state is OrderState.FAILED else None,
-            source="answer",
-            cause=cause,
-            raw=raw,
-            received_ns=self.desk.clock.time_ns(),
-        )
+    async def send_repair(self, order: Order, decided_ns: int) -> None:
+        """Send a further order, durable as SENDING, decided at this (monotonic) time."""
+        self._add(order)
+        self._sender.check()
+        await self._sender.send(order, self.purse_of(order), decided_ns)
 
     async def _resolve_all(self) -> None:
         """Return once no order has anything more to find out; one in dispute may show life while others are asked."""
         while left := [resolution for resolution in self._resolutions.values() if not resolution.at_end]:
             await asyncio.gather(*(resolution.run(self.on_event) for resolution in left))
-
-    async def _repair(self) -> bool:
-        """Send one completing, undoing or hedging order if one is due; return whether one was sent."""
-        if self.blocked or self._is_dust():
-            return False
-        self._release_held()
-        self._climb(0)
-        if not self._first_of_held():
-            self._restate(TradeState.REPAIRING)
-        why = "no price within the cap of what may be paid"
-        at_ns = shown_ns = self.desk.clock.monotonic_ns()
-        while not self.desk.halted and not self.blocked and not self._is_dust():
-            seconds = self.record.repair_ms / 1000
-            if self._repairs >= MAX_REPAIRS or self.terms.ladder.rung(seconds) is Rung.ASK:
-                self._note(f"{why}, after {seconds:.0f} s and {self._repairs} orders")
-                return False
-            pause = REPAIR_PAUSE_SECONDS
-            for wanted in candidates(self.desk, self.terms, self.tally(), self.result().profit, self._legs(), seconds):
-                if refusal := self._refusal(wanted.market.key):
-                    why = refusal
-                    continue
-                try:
-                    if await self._send_repair(wanted):
-                        self._climb(self.desk.clock.monotonic_ns() - at_ns)
-                        return True
-                except StoreUnavailable:
-                    why = "the store could not take the repair"
-                    pause = STORE_PAUSE_SECONDS
-                    break
-            await self.desk.clock.sleep(pause)
-            now_ns = self.desk.clock.monotonic_ns()
-            self._climb(now_ns - at_ns)
-            at_ns = now_ns
-            if now_ns - shown_ns >= SHOW_SECONDS * 1e9:
-                shown_ns = now_ns
-                self.desk.store.record_trade(self.record)  # so that a restart knows how far it had climbed
-                self.publish()
-        return False
-
-    def _is_dust(self) -> bool:
-        return is_dust(self.tally(), [self.desk.markets[key] for key in sorted(self.market_keys())])
-
-    def _climb(self, passed_ns: int) -> None:
-        """Count time on the ladder; it is kept with the trade, so that a restart does not begin it anew."""
-        self.record = msgspec.structs.replace(
-            self.record,
-            repair_ms=self.record.repair_ms + passed_ns // 1_000_000,
-            exposure=self._exposed_so_far(),
-        )
-
-    def _first_of_held(self) -> bool:
-        """Return whether all that is missing is a leg that was held back for the other to fill first."""
-        sent = {order.intent.leg for order in self.orders.values()}
-        return self._repairs == 0 and any(leg.leg not in sent for leg in self._legs())
-
-    def _release_held(self) -> None:
-        """Give back what was reserved for legs that waited: the repair that sends them reserves what it needs."""
-        for intent in self._held.values():
-            self.desk.portfolio.settle(intent.client_order_id, Decimal(0), self.desk.clock.time_ns())
-            self.desk.release_budget(intent)
-
-    async def _send_repair(self, wanted: RepairOrder) -> bool:
-        attempt = self._next_attempt(wanted.leg)
-        if attempt > LAST_ATTEMPT:
-            self._note(f"leg {wanted.leg} has used up its attempts")
-            return False
-        self._stem = self._stem or self.desk.ids.for_orders_of(self.record.trade_id)
-        client_id = client_order_id(self._stem, wanted.leg, attempt)
-        venue = self.desk.venues[wanted.purse]
-        if (wait := venue.reserve_order(client_id)) > 0:
-            self._note(f"the request budget of {wanted.market.exchange} was used up for {wait:.2f} s")
-            return False
-        decided_ns, now = self.desk.clock.monotonic_ns(), self.desk.clock.time_ns()
-        asset, amount = needed(wanted.market, wanted.side, wanted.quantity, wanted.price)
-        intent = OrderIntent(
-            client_order_id=client_id,
-            trade_id=self.record.trade_id,
-            account_id=wanted.purse.account_id,
-            market=wanted.market.key,
-            leg=wanted.leg,
-            attempt=attempt,
-            side=wanted.side,
-            price=wanted.price,
-            quantity=wanted.quantity,
-            deadline_ns=now + int(self.terms.order_timeout_ms * 1e6),
-            created_ns=now,
-            reserve_asset=asset,
-            reserve_amount=amount,
-        )
-        try:
-            self.desk.portfolio.reserve(intent.client_order_id, wanted.purse, asset, amount)
-        except InsufficientFunds as error:
-            self._note(str(error))
-            venue.release_order(client_id)
-            return False
-        try:
-            await self.desk.store.commit_repair(self.record, intent)
-        except BaseException:
-            venue.release_order(client_id)
-            # It may be durable all the same: its id is not used for another order.
-            self._in_doubt[wanted.leg] = attempt
-            self.desk.portfolio.settle(intent.client_order_id, Decimal(0), now)
-            raise
-        self._repairs += attempt > 0
-        self._held.pop(wanted.leg, None)  # its reservation is the order's own from here on
-        order = Order(intent, OrderState.SENDING)
-        self._add(order)
-        self._check_sending()
-        await self._send_decided(order, decided_ns)
-        if order.state is OrderState.FAILED and order.sent_ns:
-            self._refused[wanted.market.key] = (self.desk.clock.monotonic_ns(), self._causes.get(client_id, ""))
-        return True
-
-    def _refusal(self, market: str) -> str:
-        """Say that a market has refused a repair a moment ago, as it most likely would the next; empty if not."""
-        at_ns, cause = self._refused.get(market, (None, ""))
-        if at_ns is None or self.desk.clock.monotonic_ns() - at_ns >= REFUSED_SECONDS * 1e9:
-            return ""
-        return f"{market} refused the last order: {cause}"
-
-    def _next_attempt(self, leg: int) -> int:
-        attempts = [order.intent.attempt for order in self.orders.values() if order.intent.leg == leg]
-        return 1 + max([-1, *attempts, self._in_doubt.get(leg, -1)])
 
     async def _ask_for_fees(self) -> None:
         """Ask for fees that fills came without; the trade closes without them if the exchange is slow to tell."""
@@ -447,77 +217,47 @@ class Saga:
                 low -= rest
         return high if abs(high) >= abs(low) else low
 
-    def _exposed_so_far(self) -> Decimal:
+    def exposed_so_far(self) -> Decimal:
+        """Return notional times seconds unhedged until now, in quote."""
         return self._exposure.total(self.desk.clock.monotonic_ns()).quantize(EXPOSURE_STEP)
 
+    def is_dust(self) -> bool:
+        """Return whether no market of the trade takes an order as small as its residual."""
+        return is_dust(self.tally(), [self.desk.markets[key] for key in sorted(self.market_keys())])
+
+    def cause_of(self, client_order_id: str) -> str:
+        """Return the last cause given for what an order did, empty if none was."""
+        return self._causes.get(client_order_id, "")
+
     def _close(self) -> None:
-        self._release_held()
+        self._repairs.release_held()
         self.finished = True
-        self._restate()
+        self.restate()
         self.publish()
         self._on_change(self)
 
-    def _restate(self, state: TradeState | None = None) -> None:
+    def restate(self, state: TradeState | None = None) -> None:
         """Recompute the record from the fills and queue it."""
-        outcome = self.result()
-        traded = bool(outcome.tally.bought or outcome.tally.sold)
-        reasons = []
-        if state is None:
-            if self.blocked:
-                state = TradeState.EXPOSED
-                reasons.append(self.blocked)
-                worst = self.worst_residual()
-                if worst:
-                    reasons.append(f"up to {abs(worst):f} {self.record.base} unhedged")
-            elif not traded:
-                state = TradeState.FAILED
-                reasons.append(self._why_nothing())
-            elif outcome.residual and not self._is_dust():
-                state = TradeState.EXPOSED
-                word = "bought and not sold" if outcome.residual > 0 else "sold and not bought"
-                reasons.append(f"{abs(outcome.residual):f} {self.record.base} {word}")
-                reasons += self._notes[-1:]
-            else:
-                state = TradeState.CLOSED
-                if outcome.residual:
-                    reasons.append(
-                        f"{outcome.residual:f} {self.record.base} stays as inventory, below the smallest order"
-                    )
-        if outcome.tally.fees_pending:
-            reasons.append(f"the fees of {outcome.tally.fees_pending} fills are not known yet")
-        for asset, amount in outcome.unvalued.items():
-            reasons.append(f"fees of {amount:f} {asset} have no price in {self.record.quote}")
-        finished = state not in {TradeState.OPEN, TradeState.REPAIRING}
-        self.record = msgspec.structs.replace(
-            self.record,
-            state=state,
-            closed_ns=(self.record.closed_ns or self.desk.clock.time_ns()) if finished else 0,
-            realised_profit=outcome.profit if traded and finished else None,
-            residual_base=outcome.residual,
-            fees=dict(outcome.tally.fees),
-            reason="; ".join(reasons),
-            exposure=self._exposed_so_far(),
-            # What happens to a trade that came out even is another descent, with a ladder of its own.
-            repair_ms=0 if state is TradeState.CLOSED else self.record.repair_ms,
+        standing = Standing(
+            result=self.result(),
+            blocked=self.blocked,
+            worst=self.worst_residual(),
+            is_dust=self.is_dust(),
+            causes=[
+                f"{order.intent.side} on {order.intent.market}: {self._causes[client_id]}"
+                for client_id, order in self.orders.items()
+                if client_id in self._causes
+            ],
+            note=self._repairs.note,
         )
+        now_ns = self.desk.clock.time_ns()
+        self.record = stated(self.record, standing, now_ns=now_ns, exposure=self.exposed_so_far(), state=state)
         self.desk.store.record_trade(self.record)
-
-    def _why_nothing(self) -> str:
-        causes = [
-            f"{order.intent.side} on {order.intent.market}: {self._causes[client_id]}"
-            for client_id, order in self.orders.items()
-            if client_id in self._causes
-        ]
-        return "; ".join(causes) or "the orders ended unfilled"
 
     def publish(self) -> None:
         self.desk.publisher.publish(
             self.desk.owner_id,
             "trade",
             self.record.trade_id,
-            trade_view(self.record, self.terms, self.orders.values(), self._exposed_so_far()),
+            trade_view(self.record, self.terms, self.orders.values(), self.exposed_so_far()),
         )
-
-    def _note(self, text: str) -> None:
-        if text not in self._notes:
-            self._notes.append(text)

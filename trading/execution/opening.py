@@ -1,0 +1,117 @@
+"""From a plan to a trade under way: reserve, make the intents durable, send."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
+
+from risk.policy.verdict import ALLOWED
+from trading.execution.bots import RunningBot
+from trading.execution.desk import Desk
+from trading.execution.footprints import Footprint
+from trading.execution.gate import Refusal
+from trading.execution.notices import Notices
+from trading.execution.order import Order
+from trading.execution.planner import Plan, intents_of, less_certain, record_of
+from trading.execution.trades import Trades
+from trading.messages import Decision, LegPolicy, OrderIntent, OrderState, TradeRecord
+from trading.portfolio import InsufficientFunds
+from trading.ports import LeaseLost, StoreUnavailable
+
+
+class Opening:
+    """Opens the trades of one engine. ``on_lost`` is told when the store says that the lease is gone."""
+
+    def __init__(self, desk: Desk, trades: Trades, notices: Notices, on_lost: Callable[[str], None]) -> None:
+        self._desk = desk
+        self._trades = trades
+        self._notices = notices
+        self._on_lost = on_lost
+
+    def open(self, bot: RunningBot, planned: Plan) -> Refusal | None:
+        """Reserve what a trade needs and set it going; return what it could not have, and then nothing is reserved."""
+        desk, found = self._desk, planned.opportunity
+        now = desk.clock.time_ns()
+        trade = desk.ids.next_trade()
+        intents = intents_of(planned, trade, now, bot.config.order_timeout_ms)
+        held = intents[:0]
+        if bot.config.leg_policy == LegPolicy.UNCERTAIN_FIRST:
+            first = less_certain(desk, planned)
+            intents, held = (intents[first],), tuple(intent for intent in intents if intent.leg != first)
+        if refusal := self._reserve(planned, (*intents, *held)):
+            return refusal
+        for intent in intents:
+            desk.footprints.begin(intent.client_order_id, Footprint(intent.market, intent.side, bot.purses.paper))
+        record = record_of(planned, bot.config, trade, bot.purses.mode, now)
+        decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade)
+        bot.counters["trades"] += 1
+        bot.open_trades.add(trade)
+        bot.busy_routes[found.route] = trade
+        monotonic = desk.clock.monotonic_ns()
+        age_ns = int(min(found.buy.book_age_ms, found.sell.book_age_ms) * 1e6)
+        desk.stages.record_ns("book_to_decision", monotonic - found.detected_monotonic_ns + age_ns)
+        work = self._execute(bot, record, intents, held, decision, monotonic)
+        self._trades.run(bot.config.bot_id, trade, found.route, work)
+        return None
+
+    def _reserve(self, planned: Plan, intents: Sequence[OrderIntent]) -> Refusal | None:
+        reserved: list[OrderIntent] = []
+        for intent in intents:
+            purse = planned.legs[intent.leg].purse
+            try:
+                self._desk.portfolio.reserve(intent.client_order_id, purse, intent.reserve_asset, intent.reserve_amount)
+            except InsufficientFunds as error:
+                self._release(reserved)
+                return Refusal("free_balance", f"{error}.")
+            reserved.append(intent)
+        for intent in intents:
+            purse = planned.legs[intent.leg].purse
+            wait = self._desk.venues[purse].reserve_order(intent.client_order_id)
+            if wait > 0:
+                self._release(reserved)
+                why = f"The request budget of {intent.market.partition(':')[0]} is used up for {wait:.2f} s."
+                return Refusal("request_budget", why)
+        return None
+
+    def _release(self, intents: Iterable[OrderIntent]) -> None:
+        for intent in intents:
+            self._desk.portfolio.settle(intent.client_order_id, Decimal(0), self._desk.clock.time_ns())
+            self._desk.footprints.forget(intent.client_order_id)
+            self._desk.release_budget(intent)
+
+    async def _execute(
+        self,
+        bot: RunningBot,
+        record: TradeRecord,
+        intents: Sequence[OrderIntent],
+        held: Sequence[OrderIntent],
+        decision: Decision,
+        decided_ns: int,
+    ) -> None:
+        """Make the intents durable, then send them and see the trade through; legs held back follow what these fill."""
+        try:
+            await self._commit(record, intents, held, decision)
+        except StoreUnavailable as error:
+            why = f"The store can't make the intents durable: {error}."
+            self._notices.refused(bot, decision.opportunity, "store", why)
+            return
+        except LeaseLost as error:
+            self._on_lost(str(error))
+            return
+        committed_ns = self._desk.clock.monotonic_ns()
+        self._desk.stages.record_ns("decision_to_committed", committed_ns - decided_ns)
+        self._notices.taken(bot, decision)
+        orders = [Order(intent, OrderState.SENDING) for intent in intents]
+        saga = self._trades.saga(bot.terms, record, orders, held)
+        saga.publish()
+        await saga.send_and_settle(decided_ns, committed_ns)
+
+    async def _commit(
+        self, record: TradeRecord, intents: Sequence[OrderIntent], held: Sequence[OrderIntent], decision: Decision
+    ) -> None:
+        """Make the intents durable; whatever keeps the store from it, they are not sent and hold nothing."""
+        try:
+            await self._desk.store.commit_trade(record, intents, decision)
+        except BaseException:
+            self._release((*intents, *held))
+            raise

@@ -1,0 +1,189 @@
+"""The repairs of one trade: legs held back and orders that complete, undo or hedge, down the ladder, one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from trading.execution.ids import client_order_id
+from trading.execution.ladder import Rung
+from trading.execution.order import Order
+from trading.execution.repair import Leg, RepairOrder, candidates
+from trading.execution.reserving import needed
+from trading.instruments import Side
+from trading.messages import OrderIntent, OrderState, TradeState
+from trading.portfolio import InsufficientFunds
+from trading.ports import StoreUnavailable
+
+if TYPE_CHECKING:
+    from trading.execution.saga import Saga
+
+MAX_REPAIRS = 24  # orders a trade may send beyond its first ones, however many seconds and money are left
+REPAIR_PAUSE_SECONDS = 0.05
+REFUSED_SECONDS = 1.0  # a market that refused a repair is left alone so long: another way out goes first
+SHOW_SECONDS = 0.5  # how often a trade that waits on its ladder shows what it holds unhedged
+STORE_PAUSE_SECONDS = 0.5  # after the store did not take a repair
+LAST_ATTEMPT = 35  # what a client order id has room for
+
+
+class Repairs:
+    """What a trade sends after its first orders. ``held`` are legs that wait for what the others fill: they are sent
+    for as much, as the first step of the ladder."""
+
+    def __init__(self, trade: Saga, held: Iterable[OrderIntent] = ()) -> None:
+        self._trade = trade
+        self._desk = trade.desk
+        self._held = {intent.leg: intent for intent in held}
+        self._count = sum(1 for order in trade.orders.values() if order.intent.attempt > 0)
+        self._notes: list[str] = []
+        self._stem = ""  # what further orders of this trade are named after
+        self._refused: dict[str, tuple[int, str]] = {}  # by market, when (monotonic) a repair was last refused, and why
+        self._in_doubt: dict[int, int] = {}  # by leg, the last attempt whose commit the store would not confirm
+
+    @property
+    def note(self) -> str:
+        """The last reason why a repair was not sent."""
+        return self._notes[-1] if self._notes else ""
+
+    def legs(self) -> list[Leg]:
+        """Return the trade's legs: those sent, those held back, and what its route names besides."""
+        first = [order.intent for order in self._trade.orders.values() if order.intent.attempt == 0]
+        known = {intent.leg: intent for intent in (*self._held.values(), *first)}
+        legs = [
+            Leg(leg=intent.leg, market=intent.market, side=intent.side, limit=intent.price) for intent in known.values()
+        ]
+        buy, _, sell = self._trade.record.route.partition(":")[2].partition(">")
+        sides: tuple[tuple[str, Side], ...] = ((buy, "buy"), (sell, "sell"))
+        for number, (market, side) in enumerate(sides):
+            if number not in known and market in self._desk.markets:  # held back by an earlier process
+                legs.append(Leg(leg=number, market=market, side=side, limit=None))
+        return sorted(legs, key=lambda leg: leg.leg)
+
+    def release_held(self) -> None:
+        """Give back what was reserved for legs that waited: the repair that sends them reserves what it needs."""
+        for intent in self._held.values():
+            self._desk.portfolio.settle(intent.client_order_id, Decimal(0), self._desk.clock.time_ns())
+            self._desk.release_budget(intent)
+
+    async def send_next(self) -> bool:
+        """Send one completing, undoing or hedging order if one is due; return whether one was sent."""
+        trade = self._trade
+        if trade.blocked or trade.is_dust():
+            return False
+        self.release_held()
+        self._climb(0)
+        if not self._first_of_held():
+            trade.restate(TradeState.REPAIRING)
+        why = "no price within the cap of what may be paid"
+        at_ns = shown_ns = self._desk.clock.monotonic_ns()
+        while not self._desk.halted and not trade.blocked and not trade.is_dust():
+            seconds = trade.record.repair_ms / 1000
+            if self._count >= MAX_REPAIRS or trade.terms.ladder.rung(seconds) is Rung.ASK:
+                self._note(f"{why}, after {seconds:.0f} s and {self._count} orders")
+                return False
+            pause = REPAIR_PAUSE_SECONDS
+            profit = trade.result().profit
+            for wanted in candidates(self._desk, trade.terms, trade.tally(), profit, self.legs(), seconds):
+                if refusal := self._refusal(wanted.market.key):
+                    why = refusal
+                    continue
+                try:
+                    if await self._send(wanted):
+                        self._climb(self._desk.clock.monotonic_ns() - at_ns)
+                        return True
+                except StoreUnavailable:
+                    why = "the store could not take the repair"
+                    pause = STORE_PAUSE_SECONDS
+                    break
+            await self._desk.clock.sleep(pause)
+            now_ns = self._desk.clock.monotonic_ns()
+            self._climb(now_ns - at_ns)
+            at_ns = now_ns
+            if now_ns - shown_ns >= SHOW_SECONDS * 1e9:
+                shown_ns = now_ns
+                self._desk.store.record_trade(trade.record)  # so that a restart knows how far it had climbed
+                trade.publish()
+        return False
+
+    def _climb(self, passed_ns: int) -> None:
+        """Count time on the ladder; it is kept with the trade, so that a restart does not begin it anew."""
+        trade = self._trade
+        trade.record = msgspec.structs.replace(
+            trade.record,
+            repair_ms=trade.record.repair_ms + passed_ns // 1_000_000,
+            exposure=trade.exposed_so_far(),
+        )
+
+    def _first_of_held(self) -> bool:
+        """Return whether all that is missing is a leg that was held back for the other to fill first."""
+        sent = {order.intent.leg for order in self._trade.orders.values()}
+        return self._count == 0 and any(leg.leg not in sent for leg in self.legs())
+
+    async def _send(self, wanted: RepairOrder) -> bool:
+        trade, desk = self._trade, self._desk
+        attempt = self._next_attempt(wanted.leg)
+        if attempt > LAST_ATTEMPT:
+            self._note(f"leg {wanted.leg} has used up its attempts")
+            return False
+        self._stem = self._stem or desk.ids.for_orders_of(trade.record.trade_id)
+        client_id = client_order_id(self._stem, wanted.leg, attempt)
+        venue = desk.venues[wanted.purse]
+        if (wait := venue.reserve_order(client_id)) > 0:
+            self._note(f"the request budget of {wanted.market.exchange} was used up for {wait:.2f} s")
+            return False
+        decided_ns, now = desk.clock.monotonic_ns(), desk.clock.time_ns()
+        asset, amount = needed(wanted.market, wanted.side, wanted.quantity, wanted.price)
+        intent = OrderIntent(
+            client_order_id=client_id,
+            trade_id=trade.record.trade_id,
+            account_id=wanted.purse.account_id,
+            market=wanted.market.key,
+            leg=wanted.leg,
+            attempt=attempt,
+            side=wanted.side,
+            price=wanted.price,
+            quantity=wanted.quantity,
+            deadline_ns=now + int(trade.terms.order_timeout_ms * 1e6),
+            created_ns=now,
+            reserve_asset=asset,
+            reserve_amount=amount,
+        )
+        try:
+            desk.portfolio.reserve(intent.client_order_id, wanted.purse, asset, amount)
+        except InsufficientFunds as error:
+            self._note(str(error))
+            venue.release_order(client_id)
+            return False
+        try:
+            await desk.store.commit_repair(trade.record, intent)
+        except BaseException:
+            venue.release_order(client_id)
+            # It may be durable all the same: its id is not used for another order.
+            self._in_doubt[wanted.leg] = attempt
+            desk.portfolio.settle(intent.client_order_id, Decimal(0), now)
+            raise
+        self._count += attempt > 0
+        self._held.pop(wanted.leg, None)  # its reservation is the order's own from here on
+        order = Order(intent, OrderState.SENDING)
+        await trade.send_repair(order, decided_ns)
+        if order.state is OrderState.FAILED and order.sent_ns:
+            self._refused[wanted.market.key] = (desk.clock.monotonic_ns(), trade.cause_of(client_id))
+        return True
+
+    def _refusal(self, market: str) -> str:
+        """Say that a market has refused a repair a moment ago, as it most likely would the next; empty if not."""
+        at_ns, cause = self._refused.get(market, (None, ""))
+        if at_ns is None or self._desk.clock.monotonic_ns() - at_ns >= REFUSED_SECONDS * 1e9:
+            return ""
+        return f"{market} refused the last order: {cause}"
+
+    def _next_attempt(self, leg: int) -> int:
+        attempts = [order.intent.attempt for order in self._trade.orders.values() if order.intent.leg == leg]
+        return 1 + max([-1, *attempts, self._in_doubt.get(leg, -1)])
+
+    def _note(self, text: str) -> None:
+        if text not in self._notes:
+            self._notes.append(text)

@@ -1,0 +1,100 @@
+"""Sends the orders of one trade: under the lease, on a decision that is not too old, each once; what came of it is an
+event of the order's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from decimal import Decimal
+
+from trading.execution.desk import Desk
+from trading.execution.order import Order
+from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome, PlaceResult
+from trading.portfolio import Purse
+from trading.ports import LeaseLost
+
+OLDEST_DECISION_SECONDS = 2.0
+_STATES = {
+    Outcome.PLACED: OrderState.PLACED,
+    Outcome.REJECTED: OrderState.FAILED,
+    Outcome.UNKNOWN: OrderState.UNKNOWN,
+}
+
+
+class Sender:
+    """``report`` is told what becomes of an order."""
+
+    def __init__(self, desk: Desk, report: Callable[[OrderEvent], None]) -> None:
+        self._desk = desk
+        self._report = report
+
+    def check(self) -> None:
+        """Raise LeaseLost if nothing may be sent. The row says SENDING: the next holder finds that nothing arrived."""
+        if self._desk.halted:
+            raise LeaseLost(self._desk.halted)
+        if not self._desk.may_send():  # the process may have stood still since the commit
+            raise LeaseLost("the lease has run out and was not renewed in time")
+
+    async def send(self, order: Order, purse: Purse, decided_ns: int) -> None:
+        """Send one order unless its decision (at this monotonic time) is too old: then it is void, provably.
+
+        Looked at for each order just before it leaves: a process may stand still between two of them, for longer than
+        its lease lives.
+        """
+        age = (self._desk.clock.monotonic_ns() - decided_ns) / 1e9
+        if age > OLDEST_DECISION_SECONDS:
+            cause = f"void: not sent, the decision was {age:.1f} s old (at most {OLDEST_DECISION_SECONDS:.0f} s)"
+            self._desk.release_budget(order.intent)
+            self._report(self._event(order.intent, OrderState.FAILED, cause=cause))
+            return
+        self.check()
+        await self._place(order, purse)
+
+    async def _place(self, order: Order, purse: Purse) -> None:
+        intent, clock = order.intent, self._desk.clock
+        order.sent_ns = clock.monotonic_ns()
+        try:
+            answer = await self._desk.venues[purse].place(intent)
+        except asyncio.CancelledError:
+            cause = "the process stopped waiting for the answer"
+            self._report(self._event(intent, OrderState.UNKNOWN, cause=cause))
+            raise
+        except Exception as error:
+            # The port promises not to raise; a venue that does has a bug, and its order an unknown outcome.
+            self._desk.alarm(f"order {intent.client_order_id}: venue raised {type(error).__name__}")
+            answer = PlaceResult(outcome=Outcome.UNKNOWN, message=f"venue raised {type(error).__name__}")
+        taken_ns = clock.monotonic_ns() - order.sent_ns
+        self._desk.stages.record_ns("sent_to_answered", taken_ns)
+        self._desk.note_answer(purse, taken_ns / 1e9)
+        self._book_answer(intent, answer)
+
+    def _book_answer(self, intent: OrderIntent, answer: PlaceResult) -> None:
+        state = _STATES[answer.outcome]
+        cause = " ".join(part for part in (answer.code, answer.message) if part)
+        self._report(
+            self._event(
+                intent,
+                state,
+                cause=cause if state is not OrderState.PLACED else "",
+                exchange_order_id=answer.exchange_order_id,
+                raw=answer.raw,
+            )
+        )
+        for event in answer.events:
+            self._report(event)
+
+    def _event(
+        self, intent: OrderIntent, state: OrderState, *, cause: str, exchange_order_id: str = "", raw: str = ""
+    ) -> OrderEvent:
+        return OrderEvent(
+            account_id=intent.account_id,
+            market=intent.market,
+            client_order_id=intent.client_order_id,
+            exchange_order_id=exchange_order_id,
+            state=state,
+            filled=Decimal(0) if state is OrderState.FAILED else None,
+            source="answer",
+            cause=cause,
+            raw=raw,
+            received_ns=self._desk.clock.time_ns(),
+        )
