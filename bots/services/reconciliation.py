@@ -90,7 +90,7 @@ def expected_read(
 def reconciliation_apply(*, owner_id: int, done: Reconciliation) -> int:
     """Store what a comparison found; returns how many differences are new.
 
-    Differences that are open already are brought up to date, those that no longer show are closed (an unknown order's
+    Differences that are open already are brought up to date, those that no longer show are closed (of CLOSED_BY_PEOPLE
     only by a person). Where the books have moved since the comparison, what it says of balances is left out: the next
     one comes soon.
     """
@@ -143,7 +143,7 @@ def _rows_store(account: ExchangeAccount, done: Reconciliation, findings: Findin
         if row.kind == DifferenceKind.BALANCE:
             gone = findings.balances_compared and row.asset not in done.left_out
         else:
-            gone = row.kind != DifferenceKind.UNKNOWN_ORDER  # which only a person closes
+            gone = row.kind not in reconciliation.CLOSED_BY_PEOPLE
         if gone:
             _close(row)
     return new

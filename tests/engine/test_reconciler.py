@@ -388,3 +388,24 @@ async def test_no_trade_begins_while_an_account_is_kept_quiet_and_one_does_after
     await world.clock.run_until(looking.done)
     await world.clock.run_until(lambda: world.store.trades)  # though prices have not moved since
     await world.stop()
+
+
+async def test_fault_39_what_was_taken_back_before_the_books_were_opened_is_shown_and_stays(monkeypatch) -> None:
+    world = await world_live()
+    record = await world.trade()
+    assert record.state is TradeState.CLOSED
+
+    async def trades(market, since_ns):
+        return []
+
+    # As if the exchange had undone it: the execution is listed no more, and the balances are what they were before it.
+    monkeypatch.setattr(world.one_venue, "trades", trades)
+    await look(world)
+    assert world.store.differences[11] == ()  # a list may lag behind so far
+    assert world.store.opened[11]
+    await world.clock.advance(130)
+    (found,) = world.store.differences[11]
+    assert found.cause is DifferenceCause.TAKEN_BACK
+    await world.clock.advance(600)
+    assert world.store.differences[11] == (found,)
+    await world.stop()

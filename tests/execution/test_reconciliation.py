@@ -149,9 +149,14 @@ def test_a_trade_by_hand_before_the_ledger_was_opened_explains_nothing() -> None
 HOUR_NS = 3600 * 10**9
 
 
-def looked_at(listed: tuple[Fill, ...], *, markets: frozenset[str] = frozenset({MARKET.key})) -> Reading:
-    """An account whose executions were asked for over an hour, and whose balance is not what our books say."""
-    executions = Executions(fills=listed, markets=markets, since_ns=HOUR_NS, until_ns=2 * HOUR_NS)
+def looked_at(
+    listed: tuple[Fill, ...],
+    *,
+    markets: frozenset[str] = frozenset({MARKET.key}),
+    due: frozenset[tuple[str, str]] = frozenset({(MARKET.key, "t1")}),
+) -> Reading:
+    """An account whose executions were asked for since an hour, and whose balance is not what our books say."""
+    executions = Executions(fills=listed, markets=markets, since_ns=HOUR_NS, due=due)
     return Reading(balances={"USDT": D(99)}, executions=executions)
 
 
@@ -180,19 +185,19 @@ def test_fault_39_an_execution_the_exchange_no_longer_lists_was_taken_back() -> 
 
 
 @pytest.mark.parametrize(
-    ("made_ns", "listed", "markets"),
+    ("made_ns", "listed", "markets", "due"),
     [
-        (HOUR_NS + LOOK_BACK_NS, True, {MARKET.key}),  # it is listed
-        (2 * HOUR_NS - MARGIN_NS + 1, False, {MARKET.key}),  # a list may lag so far behind
-        (HOUR_NS + MARGIN_NS - 1, False, {MARKET.key}),  # it may have been made before the span asked for
-        (HOUR_NS + LOOK_BACK_NS, False, set()),  # nobody asked for its market
+        (HOUR_NS + LOOK_BACK_NS, True, {MARKET.key}, {(MARKET.key, "t1")}),  # it is listed
+        (HOUR_NS + LOOK_BACK_NS, False, {MARKET.key}, set()),  # a list may lag so far behind
+        (HOUR_NS + MARGIN_NS - 1, False, {MARKET.key}, {(MARKET.key, "t1")}),  # perhaps from before the span asked for
+        (HOUR_NS + LOOK_BACK_NS, False, set(), {(MARKET.key, "t1")}),  # nobody asked for its market
     ],
 )
 def test_fault_39_a_list_that_lags_or_was_not_asked_for_takes_nothing_back(
-    made_ns: int, listed: bool, markets: set[str]
+    made_ns: int, listed: bool, markets: set[str], due: set[tuple[str, str]]
 ) -> None:
     fill = execution(client_id=OURS, exchange_ns=made_ns)
-    reading = looked_at((fill,) if listed else (), markets=frozenset(markets))
+    reading = looked_at((fill,) if listed else (), markets=frozenset(markets), due=frozenset(due))
     found = compare(booked(fill), reading, MARKETS, ours)
     assert [one.cause for one in found.differences] == [DifferenceCause.WITHDRAWAL]
 

@@ -371,7 +371,7 @@ ROWS: tuple[Row, ...] = (
     Row(
         39,
         "A trade is taken back or corrected",
-        "A difference of its own kind; adopting the balances books lines that make up for it",
+        "A difference of its own kind, until a person has looked; adopting the balances makes up for it",
         "wire",
         _in(_EVENTS, "test_fault_39_a_trade_that_is_taken_back_is_noticed")
         + _in(

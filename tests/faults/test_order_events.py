@@ -310,7 +310,7 @@ async def test_fault_39_a_trade_that_is_taken_back_is_noticed(rig: Rig) -> None:
             fills=tuple(listed),
             markets=frozenset({fill.market}),
             since_ns=since_ns,
-            until_ns=fill.exchange_ns + MARGIN_NS,  # a minute later, when no list lags so far behind any more
+            due=frozenset({(fill.market, fill.exchange_trade_id)}),  # known for longer than any list lags behind
         ),
     )
     found = compare(books, reading, {rig.market.key: rig.market}, lambda client_id: False).differences

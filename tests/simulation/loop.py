@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from contextvars import Context, ContextVar, copy_context
-from heapq import heappop
+from heapq import heappop, heappush
 from random import Random
 from typing import Any
 
@@ -48,11 +48,25 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._random = random.random
         self._step_seconds = step_seconds
         self._turns = 0
+        self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
+        self._timers_made = 0
         self.errors: list[str] = []
         self.set_exception_handler(self._note)
 
     def time(self) -> float:
         return self._now
+
+    def call_at(
+        self, when: float, callback: Callable[..., Any], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        """As asyncio's, on a heap of our own: tuples compare without Python code, and equal times go in order."""
+        timer = asyncio.TimerHandle(when, callback, args, self, context)
+        self._timers_made += 1
+        heappush(self._timers, (when, self._timers_made, timer))
+        return timer
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """What is cancelled leaves the heap when its time has come."""
 
     def outside(self, seconds: float, callback: Callable[..., Any], *args: Any) -> asyncio.TimerHandle:
         """Call back after ``seconds``, whatever becomes of the process that asks for it."""
@@ -75,26 +89,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
     # What BaseEventLoop asks of its selector-based children.
 
     _ready: deque[asyncio.Handle]
-    _scheduled: list[asyncio.TimerHandle]
 
     def _write_to_self(self) -> None:
         """Nobody sleeps in a system call here."""
 
     def _run_once(self) -> None:
-        ready, scheduled = self._ready, self._scheduled
+        ready, timers = self._ready, self._timers
         self._turns += 1
         if self._turns > MOST_TURNS:
             raise RuntimeError("the history does not end: something goes round in a circle")
-        while scheduled and scheduled[0]._cancelled:
-            heappop(scheduled)._scheduled = False
+        while timers and timers[0][2]._cancelled:
+            heappop(timers)
         if not ready:
-            if not scheduled:
+            if not timers:
                 raise RuntimeError("the simulation waits for something that nothing will bring about")
-            self._now = max(self._now, scheduled[0].when())
-        while scheduled and scheduled[0].when() <= self._now:
-            timer = heappop(scheduled)
-            timer._scheduled = False
-            ready.append(timer)
+            self._now = max(self._now, timers[0][0])
+        while timers and timers[0][0] <= self._now:
+            ready.append(heappop(timers)[2])
         for _ in range(len(ready)):
             handle = ready.popleft()
             if handle._cancelled:

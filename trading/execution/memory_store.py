@@ -8,7 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from trading.execution.reconciliation import Difference, DifferenceKind, Expected, Reconciliation, effects
+from trading.execution.reconciliation import (
+    CLOSED_BY_PEOPLE,
+    Difference,
+    DifferenceKind,
+    Expected,
+    Reconciliation,
+    effects,
+)
 from trading.execution.states import is_terminal
 from trading.instruments import Market
 from trading.messages import (
@@ -212,12 +219,14 @@ class MemoryStore:
         if findings.opening is not None and account not in self.opened:
             self.opened[account] = findings.opening
             self._opened_ns[account] = self._matched[account] = done.at_ns
-        elif findings.balances_compared and not findings.differences:
+        elif findings.balances_compared and not any(
+            found.kind is DifferenceKind.BALANCE for found in findings.differences
+        ):
             self._matched[account] = done.at_ns
         still = [
             found
             for found in self.differences.get(account, ())
-            if found.kind is DifferenceKind.UNKNOWN_ORDER and found not in findings.differences
+            if found.kind in CLOSED_BY_PEOPLE and found not in findings.differences
         ]
         self.differences[account] = (*findings.differences, *still)
         return sum((found.kind, found.key) not in known for found in findings.differences)

@@ -95,6 +95,9 @@ class Reconciler:
         self._seen: dict[Purse, tuple[Mapping[str, Decimal], Executions]] = {}  # amounts, and what explained them
         self._put_off: Counter[Purse] = Counter()  # rounds in a row that found no quiet moment
         self._compared: set[Purse] = set()  # at least once
+        self._opened: dict[Purse, int] = {}  # when (monotonic) its books were first seen to be open
+        self._opening_proven: set[Purse] = set()  # what was taken back before their books were opened is known
+        self._known_since: dict[Purse, dict[tuple[str, str], int]] = {}  # (monotonic), by execution booked
         self._quieted: set[Purse] = set()  # takes no new trades, so that it can be compared
         self._one_at_a_time = asyncio.Lock()
 
@@ -265,12 +268,17 @@ class Reconciler:
 
     async def _read(self, venue: Venue, purse: Purse, books: Expected, left_out: frozenset[str]) -> Reading | str:
         """Read the account: balances twice, around everything else, so that it all belongs together."""
+        begun_ns = self._desk.clock.monotonic_ns()
         first = await venue.balances()
         orders = await venue.open_orders()
         if orders is None or not first:
             return "the exchange does not tell balances and open orders"
         # Before the books are opened everything on the exchange is news: orders of ours among it must be known.
-        amounts = differing(books, _totals(first), left_out) if books.opened_ns else dict.fromkeys(_totals(first), ZERO)
+        # Balances that opened them were taken for granted: what had been taken back by then shows in a list alone.
+        everything = not books.opened_ns or self._is_opening_open(purse, books)
+        amounts = differing(books, _totals(first), left_out)
+        if everything:
+            amounts = {**dict.fromkeys(_totals(first), ZERO), **amounts}
         executions = await self._executions(venue, purse, books, amounts, left_out)
         if isinstance(executions, str):
             return executions
@@ -278,6 +286,8 @@ class Reconciler:
         if _totals(first) != _totals(last):
             return "balances moved meanwhile"
         self._seen[purse] = amounts, executions
+        if everything and books.opened_ns and self._is_old(self._opened.setdefault(purse, begun_ns), begun_ns):
+            self._opening_proven.add(purse)
         return Reading(balances=_totals(last), open_orders=tuple(orders), executions=executions)
 
     async def _executions(
@@ -290,11 +300,10 @@ class Reconciler:
         saves an account of many markets its request budget. Disputed orders are looked for every time, and so is what
         may have been taken back, as long as executions were too young for a list to prove it.
         """
-        seen = self._seen.get(purse)
-        if not left_out and seen is not None and seen[0] == amounts:
-            youngest_ns = max(books.fills.values(), default=0)
-            if not amounts or youngest_ns <= seen[1].until_ns - MARGIN_NS:
-                return seen[1]
+        due = self._due(purse, books)
+        explained, seen = self._seen.get(purse, (None, Executions()))
+        if not left_out and explained == amounts and (not amounts or books.fills.keys() <= seen.due):
+            return seen
         now_ns = self._desk.clock.time_ns()
         since_ns = max(books.since_ns - LOOK_BACK_NS, now_ns - LONGEST_NS) - MARGIN_NS
         assets = {*amounts, *left_out}
@@ -307,7 +316,21 @@ class Reconciler:
                     return f"the exchange does not tell the executions in {market.symbol}"
                 fills += found
                 markets.add(market.key)
-        return Executions(fills=tuple(fills), markets=frozenset(markets), since_ns=since_ns, until_ns=now_ns)
+        return Executions(fills=tuple(fills), markets=frozenset(markets), since_ns=since_ns, due=due)
+
+    def _due(self, purse: Purse, books: Expected) -> frozenset[tuple[str, str]]:
+        """Return the executions booked that have been known for MARGIN_NS."""
+        now_ns = self._desk.clock.monotonic_ns()
+        before = self._known_since.get(purse, {})
+        known = self._known_since[purse] = {key: before.get(key, now_ns) for key in books.fills}
+        return frozenset(key for key, since_ns in known.items() if self._is_old(since_ns, now_ns))
+
+    def _is_old(self, since_ns: int, now_ns: int) -> bool:
+        return now_ns - since_ns >= MARGIN_NS
+
+    def _is_opening_open(self, purse: Purse, books: Expected) -> bool:
+        """Return whether no list has been old enough yet to show what was taken back before the books were opened."""
+        return purse not in self._opening_proven and books.since_ns - books.opened_ns <= LOOK_BACK_NS
 
     def _ours(self, client_id: str) -> bool:
         return is_ours(client_id, self._prefix, self._desk.owner_id)

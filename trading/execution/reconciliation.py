@@ -32,6 +32,10 @@ class DifferenceKind(StrEnum):
     TAKEN_BACK = "taken_back"
 
 
+# What a person closes: that a later comparison has nothing to say of it proves nothing.
+CLOSED_BY_PEOPLE = frozenset({DifferenceKind.UNKNOWN_ORDER, DifferenceKind.TAKEN_BACK})
+
+
 class DifferenceCause(StrEnum):
     """What most likely led to a difference."""
 
@@ -69,12 +73,16 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Executions(msgspec.Struct, frozen=True, kw_only=True):
-    """The executions an exchange listed in some markets (keys), all of them between two moments of the wall clock."""
+    """The executions an exchange listed in some markets (keys), all of them since a moment of the wall clock.
+
+    ``due`` are executions booked, (market, exchange trade id), that have been known for MARGIN_NS: however far the list
+    lags behind, it must have those of them that are young enough.
+    """
 
     fills: tuple[Fill, ...] = ()
     markets: frozenset[str] = frozenset()
     since_ns: int = 0
-    until_ns: int = 0
+    due: frozenset[tuple[str, str]] = frozenset()
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -303,14 +311,15 @@ def _effects(fills: Iterable[Fill], markets: Mapping[str, Market]) -> Mapping[st
 def _taken_back(expected: Expected, listed: Executions) -> list[tuple[str, str]]:
     """Return the executions booked that the exchange should have listed and did not: (market, exchange trade id).
 
-    Only those well inside the span that was asked about: a list that lags behind takes nothing back.
+    Only those well inside the span that was asked about, and known for a while by then: a list that lags behind takes
+    nothing back. For how long is not told from their moments, which are of the exchange's clock and not of ours.
     """
     told = {(fill.market, fill.exchange_trade_id) for fill in listed.fills}
-    since_ns, until_ns = listed.since_ns + MARGIN_NS, listed.until_ns - MARGIN_NS
+    since_ns = listed.since_ns + MARGIN_NS
     return [
         key
         for key, made_ns in sorted(expected.fills.items())
-        if key[0] in listed.markets and since_ns <= made_ns <= until_ns and key not in told
+        if key[0] in listed.markets and key in listed.due and since_ns <= made_ns and key not in told
     ]
 
 
@@ -322,7 +331,8 @@ def _taken(market: str, trade_id: str) -> Difference:
         cause=DifferenceCause.TAKEN_BACK,
         suggestion=(
             f"The exchange no longer lists our execution {trade_id}: it was taken back or corrected. Look at the "
-            "account's history there, then adopt the differences of its balances. What was hedged for it stays hedged."
+            "account's history there, adopt the differences of its balances if there are any, then dismiss this. What "
+            "was hedged for it stays hedged."
         ),
     )
 
