@@ -30,7 +30,6 @@ _STANDING = "tests/engine/test_standing_still.py"
 _LAG = "tests/engine/test_loop_lag.py"
 _BOOKKEEPING = "tests/engine/test_reconciler.py"
 _COMPARED = "tests/execution/test_reconciliation.py"
-_COMPARING = "tests/engine/test_reconciler.py"
 _CRASH = "tests/crash/test_faults.py"
 _KILLS = "tests/crash/test_crash_loop.py"
 _TAKEOVER = "tests/crash/test_takeover.py"
@@ -380,7 +379,7 @@ ROWS: tuple[Row, ...] = (
             "test_fault_39_an_execution_the_exchange_no_longer_lists_was_taken_back",
             "test_fault_39_a_list_that_lags_or_was_not_asked_for_takes_nothing_back",
         )
-        + _in(_COMPARING, "test_fault_39_what_was_taken_back_before_the_books_were_opened_is_shown_and_stays"),
+        + _in(_BOOKKEEPING, "test_fault_39_what_was_taken_back_before_the_books_were_opened_is_shown_and_stays"),
     ),
     Row(
         40,
