@@ -399,7 +399,7 @@ class Engine:
             return
         refusal = judged if isinstance(judged, Refusal) else self.opening.open(bot, judged)
         if refusal is not None:
-            self.notices.refused(bot, found, refusal.check, refusal.why)
+            self.notices.refused(bot, found, refusal)
 
     # -- trades -------------------------------------------------------------------------------------------------
 

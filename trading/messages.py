@@ -16,7 +16,7 @@ from risk.policy.verdict import ALLOWED, Verdict
 from trading.instruments import Side
 
 __all__ = [
-    "ALLOWED", "AccountBalance", "BookTop", "Decision", "Fill", "KnownOrder", "LegPolicy", "LegQuote",
+    "ALLOWED", "AccountBalance", "Assessment", "BookTop", "Decision", "Fill", "KnownOrder", "LegPolicy", "LegQuote",
     "Opportunity", "OrderEvent", "OrderIntent", "OrderKind", "OrderState", "Outcome", "PlaceResult", "PublicTrade",
     "StreamState", "TimeInForce", "TradeRecord", "TradeState", "Verdict",
 ]  # fmt: skip
@@ -82,13 +82,33 @@ class Opportunity(msgspec.Struct, frozen=True):
     detected_monotonic_ns: int
 
 
+class Assessment(msgspec.Struct, frozen=True, kw_only=True):
+    """How an opportunity was sized and rated; shares in [0, 1], basis points of notional, money in the quote asset.
+
+    ``notional`` is the size after all ``factors``, ``score`` the weighted ``components``, ``costs_bps`` what is
+    expected beyond fees: the walk through the books, drift while orders travel, impact, and the threshold they met.
+    """
+
+    notional: float
+    factors: Mapping[str, float] = {}
+    score: float = 0.0
+    components: Mapping[str, float] = {}
+    costs_bps: Mapping[str, float] = {}
+
+
 class Decision(msgspec.Struct, frozen=True):
-    """What was done about an opportunity, and the first check that refused it."""
+    """What was done about an opportunity, and the first check that refused it.
+
+    ``later_profit`` is what it would have earned had it been taken LATER_SECONDS after it was seen (quote asset, for
+    the same size; None: not looked at, or no longer to be had).
+    """
 
     opportunity: Opportunity
     verdict: Verdict
     check: str  # name of the deciding check; "" when taken
     trade_id: str = ""
+    assessment: Assessment | None = None
+    later_profit: float | None = None
 
 
 class OrderState(StrEnum):

@@ -12,16 +12,17 @@ from trading.execution.desk import Desk
 from trading.execution.lag import LoopLag
 from trading.execution.planner import Plan, plan, proposal_of
 from trading.execution.reconciler import Reconciler
-from trading.messages import LegQuote, Opportunity
+from trading.messages import Assessment, LegQuote, Opportunity
 
 ANY_AGE = float("inf")
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """The check that refused, and its verdict or its one sentence."""
+    """The check that refused, its verdict or its one sentence, and how the opportunity was sized and rated by then."""
 
     check: str
     why: str | Verdict
+    assessment: Assessment | None = None
 
 
 class Gate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from risk.policy.verdict import Verdict
 from trading.execution.bots import RunningBot
 from trading.execution.desk import Desk
+from trading.execution.gate import Refusal
 from trading.execution.views import opportunity_view
 from trading.messages import Decision, Opportunity
 
@@ -18,15 +19,16 @@ class Notices:
         self._desk = desk
         self._noted: dict[tuple[str, str], int] = {}  # by route and check, when (monotonic) it was last told
 
-    def refused(self, bot: RunningBot, found: Opportunity, check: str, why: str | Verdict) -> None:
-        """Say that ``check`` refused an opportunity."""
+    def refused(self, bot: RunningBot, found: Opportunity, refusal: Refusal) -> None:
+        """Say what refused an opportunity."""
+        check, why = refusal.check, refusal.why
         bot.counters[f"refused_{check}"] += 1
         last = self._noted.get((found.route, check))
         if last is not None and found.detected_monotonic_ns - last < NOTE_EVERY_NS:
             return
         self._noted[found.route, check] = found.detected_monotonic_ns
         verdict = Verdict(allowed=False, reason=why) if isinstance(why, str) else why
-        decision = Decision(opportunity=found, verdict=verdict, check=check)
+        decision = Decision(opportunity=found, verdict=verdict, check=check, assessment=refusal.assessment)
         self._desk.store.record_decision(decision)
         self._show(bot, decision)
 

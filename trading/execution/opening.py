@@ -93,7 +93,7 @@ class Opening:
             await self._commit(record, intents, held, decision)
         except StoreUnavailable as error:
             why = f"The store can't make the intents durable: {error}."
-            self._notices.refused(bot, decision.opportunity, "store", why)
+            self._notices.refused(bot, decision.opportunity, Refusal("store", why))
             return
         except LeaseLost as error:
             self._on_lost(str(error))
