@@ -30,6 +30,8 @@ _USER_RIGHTS: dict[str, tuple[str, ...]] = {
     "bots.orderevent": ("view",),
     "bots.trade": ("view",),
     "bots.tradingpair": ("view",),
+    "risk.breakerevent": ("view",),
+    "risk.circuitbreaker": ("view",),
     "risk.risklimit": ("view",),
 }
 _OPERATOR_APPS = ("bots", "risk", "django_celery_beat")

@@ -206,7 +206,7 @@ class Watch:
         if not self.rules.reconciliation_difference:
             return None
         reason = f"Our books differ from the exchange's{f': {what}' if what else ''}."
-        return Trip(trigger=Trigger.RECONCILIATION, reason=reason, figures={"at_ns": now_ns})
+        return Trip(trigger=Trigger.RECONCILIATION, reason=reason, figures={"what": what})
 
     def _consecutive(self) -> Trip | None:
         most = self.rules.consecutive_losses
