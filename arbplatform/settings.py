@@ -222,6 +222,7 @@ CELERY_BEAT_SCHEDULE = {
     "refresh wallets": {"task": "bots.tasks.wallets_refresh", "schedule": timedelta(minutes=5)},
     "prune decisions": {"task": "bots.tasks.prune_decisions", "schedule": timedelta(hours=1)},
     "prune profits": {"task": "bots.tasks.prune_profits", "schedule": timedelta(hours=1)},
+    "prune breakers": {"task": "risk.tasks.prune_breaker_events", "schedule": timedelta(hours=6)},
 }
 if ARB_SHAPE == "embedded":
     # The memory transport otherwise looks for messages once a second.

@@ -93,7 +93,12 @@ UNFOLD: dict[str, Any] = {
             {
                 "title": "Risk",
                 "separator": True,
-                "items": [_page("Limits", "speed", "risk.risklimit")],
+                "items": [
+                    _page("Circuit breakers", "electrical_services", "risk.circuitbreaker"),
+                    _page("Breakers' history", "history_toggle_off", "risk.breakerevent"),
+                    _page("Breakers' settings", "tune", "risk.breakersettings"),
+                    _page("Limits", "speed", "risk.risklimit"),
+                ],
             },
             {
                 "title": "System",

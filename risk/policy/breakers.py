@@ -180,7 +180,8 @@ class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
 def within(field: str, value: float, low: float, high: float) -> float:
     """Return ``value``; raise ValueError with the field, its limits and what was given unless low <= value <= high."""
     if not low <= value <= high:
-        raise ValueError(f"{field}: must be between {low:g} and {high:g} (given {str(value)[:40]})")
+        given = f"{value:.15g}" if isinstance(value, float) else str(value)[:40]
+        raise ValueError(f"{field}: must be between {low:.15g} and {high:.15g} (given {given})")
     return value
 
 

@@ -13,7 +13,10 @@ from bots.services.bots import bot_start
 from bots.services.installation import installation_get
 from bots.services.wallets import listings_store
 from risk.models import RiskLimit
+from risk.policy.breakers import BreakerEvent, Scope
 from risk.policy.tradability import Network
+from risk.services.breaker_operations import settings_ensure
+from risk.services.breakers import breaker_event
 
 pytestmark = [pytest.mark.django_db]
 
@@ -28,6 +31,8 @@ def page(model, name, *args):
 def full_world(busy_world):
     installation_get()
     RiskLimit.objects.create(rule="max_trade_notional", value=500)
+    settings_ensure()
+    breaker_event(scope=Scope.EXCHANGE, key="alpha", event=BreakerEvent.TRIP, reason="Errors.", trigger="error_rate")
     coins = {"BTC": (Network(name="BTC", deposit=True),), "USDT": (Network(name="ERC20", contract="0x01"),)}
     listings_store(exchange=busy_world.exchanges["alpha"], found=coins)
     every = IntervalSchedule.objects.create(every=5, period="seconds")

@@ -1,5 +1,5 @@
-"""The small world of the bots' tests."""
+"""The small world of the bots' tests, and browsers signed in to it."""
 
-from tests.bots.conftest import world
+from tests.bots.conftest import anna, ben, operator, world
 
-__all__ = ["world"]
+__all__ = ["anna", "ben", "operator", "world"]
