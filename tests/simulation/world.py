@@ -139,12 +139,14 @@ class Outcome:
 class World:
     """Everything in one history. Faults change its fields; nothing in it is drawn but from ``random``."""
 
+    make_loop = VirtualLoop
+
     def __init__(self, seed: int, fault: str | None = None, *, planned: bool = True) -> None:
         """``fault`` is the only one to happen; without ``planned`` nothing happens but what the caller does."""
         self.seed = seed
         self.random = Random(seed)
         random = self.random
-        self.loop = VirtualLoop(Random(seed + 1), random.choice((0.0, 2e-5, 2e-4, 2e-3)))
+        self.loop = self.make_loop(Random(seed + 1), random.choice((0.0, 2e-5, 2e-4, 2e-3)))
         self.trace: list[tuple[object, ...]] = []
         self.anomalies: list[str] = []
         self.injected: Counter[str] = Counter()
