@@ -15,7 +15,7 @@ from tests.crash_points.runs import TRADES, Runner, Totals, running, sampled, sp
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database, pytest.mark.timeout(600)]
 
-AWAITS_EVERY, CALLS_EVERY, FIRST, IN_RECOVERY = 25, 4, 1, 4
+AWAITS_EVERY, CALLS_EVERY, FIRST, IN_RECOVERY = 25, 4, 1, 3
 
 
 @pytest.fixture

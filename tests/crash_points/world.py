@@ -30,7 +30,7 @@ from trading.messages import LegPolicy, OrderIntent
 
 T = TypeVar("T")
 
-SEED = 2  # of delays; the two exchanges of this one are named in the test of the ground
+SEED = 2  # of delays and of the exchanges, which are two
 # Longer than in life, because the database's clock goes on by itself while a busy machine computes. Virtual seconds.
 LEASE_SECONDS = 60.0
 STANDSTILL_SECONDS = LEASE_SECONDS + 10.0

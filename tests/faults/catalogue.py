@@ -33,6 +33,7 @@ _COMPARED = "tests/execution/test_reconciliation.py"
 _CRASH = "tests/crash/test_faults.py"
 _KILLS = "tests/crash/test_crash_loop.py"
 _TAKEOVER = "tests/crash/test_takeover.py"
+_POINTS = "tests/crash_points/test_crash_points.py"
 _SIMULATION = "tests/simulation/test_histories.py"
 
 
@@ -545,6 +546,7 @@ ROWS: tuple[Row, ...] = (
         "host",
         _in(_KILLS, "test_fault_57_and_58_kills_at_any_moment_lose_nothing_and_send_nothing_twice")
         + _in(_SIMULATION, "test_a_process_dies_at_every_point")
+        + _in(_POINTS, "test_an_engine_killed_on_a_trades_path_is_recovered_from")
         + _in(_TAKEOVER, "test_a_killed_hosts_owner_is_taken_over_once_its_lease_has_run_out"),
     ),
     Row(
@@ -552,7 +554,8 @@ ROWS: tuple[Row, ...] = (
         "The engine is killed while it cancels or repairs",
         "It goes on with the repair",
         "host",
-        _in(_KILLS, "test_fault_57_and_58_kills_at_any_moment_lose_nothing_and_send_nothing_twice"),
+        _in(_KILLS, "test_fault_57_and_58_kills_at_any_moment_lose_nothing_and_send_nothing_twice")
+        + _in(_POINTS, "test_an_engine_killed_on_a_trades_path_is_recovered_from"),
     ),
     Row(
         59,

@@ -49,11 +49,24 @@ Then the exchanges' and the database's records are compared, never the engine's 
 | what is not ours is never touched | cancellations, and fills booked as ours |
 """
 
+ON_DATABASE = """## On the real database
+
+The models above leave the platform's own database code out. `tests/crash_points` puts it in: the same engine and
+exchanges on the real store, database threads and lease, on SQLite and PostgreSQL, while one trade happens. The process
+ends at every resumption of a task, before every call of the database, before every COMMIT (the connection is gone,
+the database undoes it) and after it (the answer reaches nobody); or it stands still in a call that arrives once
+another engine has taken over. The next engine recovers, and may be killed while it does. Trades that fill evenly, with
+a leg that is refused, half filled, executed without an answer, and lost on its way, are killed so. What is left is
+judged by the exchanges' books and the tables: orders, their history, fills, ledger entries and sums, results and
+their totals, and that the platform's own comparison finds no difference. A sample runs with the tests;
+`python -m tests.crash_points` tries every point, with `--recovery` twice.
+"""
+
 LIMITS = """## What this does not show
 
 - Models are not exchanges: wire formats, signatures and ccxt are tested against the simulated exchanges
   (`tests/exchanges`, `tests/exchangesim`) and real recordings; the database's own transactions on SQLite and
-  PostgreSQL (`tests/bots`, `tests/host`).
+  PostgreSQL (`tests/bots`, `tests/host`, `tests/crash_points`).
 - A machine's clock that is AHEAD by more than a minute when an order is made, on an exchange that no longer finds the
   order by its id: lists of executions are asked for from that moment on, and would leave it out. Simulated clocks step
   back by up to an hour, and ahead by up to 45 s.
@@ -107,6 +120,7 @@ def document(totals: Totals, verdicts: Sequence[Verdict], first: int, today: dat
         "Each rule is removed from the engine in turn; a history that the whole engine passes must catch it",
         "(`./arb simulate --mutants`).\n",
         *_mutants(verdicts),
+        ON_DATABASE,
         LIMITS,
     ]
     return "\n".join(parts)
