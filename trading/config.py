@@ -7,6 +7,12 @@ from decimal import Decimal
 
 import msgspec
 
+from risk.policy.breakers import Breaker, Scope
+from risk.policy.realised import Learned
+from risk.policy.rulebook import DEFAULTS, ScopeRules
+from risk.policy.score import ScoreScales, ScoreWeights
+from risk.policy.sizing import SizingRules
+from risk.policy.slippage import SlippageRules
 from trading.instruments import Market
 
 
@@ -80,8 +86,32 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     unproven: Mapping[str, str] = {}
     # What the store knows when the bot is started, by trade mode and quote asset.
     realised_today: Mapping[str, Mapping[str, Decimal]] = {}
+    # Trades won and lost on a route (``<buy market>><sell market>``), as the store knows when the bot is started.
+    record: Mapping[str, tuple[int, int]] = {}
     # Trades that were left exposed since somebody last started the bot, with the reason: they block it.
     exposed: Mapping[str, str] = {}
+
+
+class RatingRules(msgspec.Struct, frozen=True, kw_only=True):
+    """How opportunities are sized and rated."""
+
+    sizing: SizingRules = SizingRules()
+    slippage: SlippageRules = SlippageRules()
+    weights: ScoreWeights = ScoreWeights()
+    scales: ScoreScales = ScoreScales()
+
+
+class RiskPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """What operators and other processes say of risk, as it was last read.
+
+    ``rating`` None trades every opportunity at the size its limits allow. ``tripped`` are the circuit breakers that
+    are not closed, ``learned`` what realised slippage has taught, by market (``<exchange>:<pair>``).
+    """
+
+    rating: RatingRules | None = None
+    rules: Mapping[Scope, ScopeRules] = DEFAULTS
+    tripped: tuple[Breaker, ...] = ()
+    learned: Mapping[str, Learned] = {}
 
 
 class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,5 +124,6 @@ class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     bots: tuple[BotConfig, ...]
     live_allowed: bool = False  # ARB_ALLOW_LIVE_ORDERS=1
     max_loop_lag_seconds: float = 0.5  # an engine that stands still for longer begins no trade until it keeps time
+    risk: RiskPicture = RiskPicture()
     # Markets beyond the bots' own: those of trades that may still be open though their bot no longer runs.
     markets: tuple[Market, ...] = ()

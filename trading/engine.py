@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from decimal import Decimal
 from typing import TypeVar
 
 import msgspec
@@ -23,6 +24,7 @@ from trading.config import OwnerConfig
 from trading.execution import bots as observed
 from trading.execution.accounts import Accounts
 from trading.execution.bots import BotStatus, RunningBot
+from trading.execution.breakers import BreakerDesk
 from trading.execution.decisions import Decisions, OrderDecision
 from trading.execution.desk import Desk
 from trading.execution.gate import Gate, Refusal
@@ -32,6 +34,7 @@ from trading.execution.notices import Notices
 from trading.execution.opening import Opening
 from trading.execution.pace import Pace
 from trading.execution.past import Past, StoredTrade
+from trading.execution.rating import Rating
 from trading.execution.reconciler import Outcome, Reconciler
 from trading.execution.resolver import Patience
 from trading.execution.roster import Roster
@@ -48,6 +51,7 @@ from trading.tasks import end_tasks
 Value = TypeVar("Value")
 
 STORE_RETRY_SECONDS = 1.0
+ZERO = Decimal(0)
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,6 +138,12 @@ class Engine:
             on_resumed=self._look_at_all,
             unsettled=self.trades.unsettled,
         )
+        self.breakers = BreakerDesk(
+            self.desk,
+            f"{config.owner_id}:{config.lease_token}",
+            followed=lambda: [subscription.state for subscription in self._subscriptions.values()],
+            on_change=self._observe_bots,
+        )
         self.reconciler = Reconciler(
             self.desk,
             self._prefix,
@@ -142,6 +152,7 @@ class Engine:
             on_order=self._on_order_event,
             on_change=self._observe_bots,
             on_quiet_over=self._look_at_everything,
+            on_difference=self.breakers.on_difference,
         )
         self.pace = Pace(self.desk, self._observe_bots)
         self.lag = LoopLag(clock, self._observe_bots, config.max_loop_lag_seconds)
@@ -158,14 +169,17 @@ class Engine:
         )
         self.decisions = Decisions(self.desk, self.trades, self._prefix, lambda: self.past.left, self.past.take_up)
         self.notices = Notices(self.desk)
-        self.gate = Gate(self.desk, self.lag, self.reconciler)
-        self.opening = Opening(self.desk, self.trades, self.notices, self.halt)
+        self.desk.on_answer = self.breakers.on_answer
+        self.rating = Rating(self.desk)
+        self.gate = Gate(self.desk, self.lag, self.reconciler, self.breakers, self.rating)
+        self.opening = Opening(self.desk, self.trades, self.breakers, self.notices, self.halt)
         self._order_events: Counter[Purse] = Counter()
         self._subscriptions: dict[str, Subscription] = {}
         self._running = False
         self._stopping = False
         self._stopped = asyncio.Event()
         self._started = asyncio.Event()  # trades of before are taken up
+        self._take_risk(config, self.breakers.mark())
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -186,7 +200,7 @@ class Engine:
                 self.past.take_up(found)
                 self._started.set()
                 self._apply_bots()
-                watchers = (self.reconciler.run(), self.pace.run(), self.lag.run())
+                watchers = (self.reconciler.run(), self.pace.run(), self.lag.run(), self.breakers.run())
                 watching = [asyncio.create_task(watcher) for watcher in watchers]
                 try:
                     await self._stopped.wait()
@@ -208,21 +222,34 @@ class Engine:
         self._stopped.set()
         return left
 
-    def update(self, config: OwnerConfig, venues: Mapping[int, Venue] | None = None) -> None:
+    def update(
+        self, config: OwnerConfig, venues: Mapping[int, Venue] | None = None, *, mark: int | None = None
+    ) -> None:
         """Take a new configuration: bots start, stop or change without a restart, accounts are added.
 
         The owner, the prefix and the lease token stay what they are. Venues of new real accounts come with it.
+        ``mark`` is what ``breakers.mark()`` said before the configuration was read.
         """
         if (config.owner_id, config.lease_token) != (self.config.owner_id, self.config.lease_token):
             raise ValueError(
                 "config: the owner and the lease token belong to the engine; make a new one to change them"
             )
         self.config = config
+        self._take_risk(config, self.breakers.mark() if mark is None else mark)
         self.accounts.configure(config, venues or {})
         self._learn_markets()
         if self._running and not self._stopping:
             self.past.retry()
             self._apply_bots()
+
+    def _take_risk(self, config: OwnerConfig, mark: int) -> None:
+        self.breakers.configure(config.risk, mark)
+        self.rating.rules, self.rating.learned = config.risk.rating, config.risk.learned
+        for bot in config.bots:
+            for mode, amounts in bot.realised_today.items():
+                for quote in amounts:
+                    earned = sum((one.realised_today.get(mode, {}).get(quote, ZERO) for one in config.bots), ZERO)
+                    self.breakers.seed_day(mode, quote, earned)
 
     def status(self) -> EngineStatus:
         """Return bots' states and reasons, open trades, unresolved orders, counters and latencies."""
@@ -383,10 +410,11 @@ class Engine:
     def _evaluate(self, market: str) -> None:
         if self._stopping or self.halted:
             return
-        for found in self.detector.on_change(market):
-            bot = self.roster.get(found.bot_id)
-            if bot is None:
-                continue
+        opportunities = self.detector.on_change(market)
+        if not opportunities:
+            return
+        judged = [(bot, found) for found in opportunities if (bot := self.roster.get(found.bot_id)) is not None]
+        for bot, found in self.gate.ranked(judged):
             try:
                 self._consider(bot, found)
             except Exception as error:
@@ -417,6 +445,8 @@ class Engine:
     def _on_trade_change(self, saga: Saga) -> None:
         """Keep bot states in step: an exposed trade blocks its bot until an operator has looked."""
         bot = self.roster.get(saga.record.bot_id)
+        if saga.finished:
+            self.breakers.on_result(saga)
         if bot is not None and saga.finished:
             bot.count_result(saga.record, self._clock.time_ns())
             trade = saga.record.trade_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from risk.policy.breakers import Breaker, BreakerNews
 from trading.execution.reconciliation import Expected, Reconciliation
 from trading.instruments import Market
 from trading.marketdata.book import Book
@@ -168,6 +169,10 @@ class Store(Protocol):
         exchange_order_ids: frozenset[str] = frozenset(),
     ) -> Expected:
         """Return what the books say of an account's real money, and which of these orders they know."""
+
+    async def move_breaker(self, news: BreakerNews) -> Breaker:
+        """Let something happen to a circuit breaker, durably; return it as it stands then. Told again, nothing more
+        happens. Raises StoreUnavailable."""
 
     async def record_reconciliation(self, done: Reconciliation) -> int:
         """Store an account's differences and open its ledger if that is due; return how many differences are new."""

@@ -15,6 +15,10 @@ import msgspec
 from bots.engine_host.database import DatabaseThreads
 from bots.engine_host.leases import Lease
 from bots.services import balances, decisions, events, reconciliation, trades
+from bots.services.guard import guarded
+from risk.models.breakers import OWNED
+from risk.policy.breakers import Breaker, BreakerNews
+from risk.services.breakers import breaker_event
 from trading.execution.reconciliation import Expected, Reconciliation
 from trading.messages import (
     AccountBalance,
@@ -163,6 +167,16 @@ class DjangoStore:
                 exchange_order_ids=exchange_order_ids,
             )
         )
+
+    async def move_breaker(self, news: BreakerNews) -> Breaker:
+        def move() -> Breaker:
+            return breaker_event(
+                scope=news.scope, key=news.key, event=news.event, now_ns=news.at_ns, reason=news.reason,
+                trigger=news.trigger, seconds=news.seconds, holder=news.holder,
+                owner_id=self._owner_id if news.scope in OWNED else None, figures=news.figures, event_id=news.event_id,
+            )  # fmt: skip
+
+        return await self._writes.run(lambda: guarded(move))
 
     async def record_reconciliation(self, done: Reconciliation) -> int:
         if not self._lease.is_held():

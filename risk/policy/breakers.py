@@ -135,6 +135,24 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.scope.value.replace('_', ' ')} {self.key}"
 
 
+class BreakerNews(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that happened to a breaker, to be made durable; see :func:`after` for what its parts mean.
+
+    ``event_id`` names what happened: what is told again under it changes nothing.
+    """
+
+    scope: Scope
+    key: str = ""
+    event: BreakerEvent
+    at_ns: int
+    reason: str = ""
+    trigger: str = ""
+    seconds: float | None = None
+    holder: str = ""
+    figures: Mapping[str, float | int | str] = {}
+    event_id: str = ""
+
+
 class BreakerRules(msgspec.Struct, frozen=True, kw_only=True):
     """How breakers of a scope open and come back. Times in seconds; raises ValueError for what can't be.
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from risk.policy.breakers import Breaker, BreakerNews
 from tests.simulation.loop import Process
 from trading.execution.memory_store import MemoryStore
 from trading.execution.reconciliation import Expected, Reconciliation
@@ -66,7 +67,7 @@ class Operation:
 # What a backup holds. What only judges a history (``sent_under``, ``operations``) is no table.
 TABLES = (
     "trades", "trade_history", "intents", "states", "events", "history", "fills", "opened", "differences", "dismissed",
-    "_matched", "_opened_ns", "token", "holder",
+    "breakers", "_told", "_matched", "_opened_ns", "token", "holder",
 )  # fmt: skip
 
 
@@ -338,6 +339,11 @@ class SimStore:
         return await self._world.query_database(  # type: ignore[no-any-return]
             self._process,
             lambda: self._world.database.books_of(account_id, client_order_ids, exchange_order_ids),
+        )
+
+    async def move_breaker(self, news: BreakerNews) -> Breaker:
+        return await self._world.query_database(  # type: ignore[no-any-return]
+            self._process, lambda: self._world.database.breaker_moved(news)
         )
 
     async def record_reconciliation(self, done: Reconciliation) -> int:

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
+from risk.policy.gate import Key
 from risk.policy.limits import Limits, Situation
 from trading.config import BotConfig
 from trading.execution.desk import TradeTerms
@@ -55,6 +56,7 @@ class RunningBot:
         self.cooling: dict[str, int] = {}  # route to the monotonic time it may trade again
         self.counters: Counter[str] = Counter()
         self._results: dict[str, tuple[int, Decimal]] = {}  # trade to the day and profit counted for it
+        self._record: Counter[tuple[str, bool]] = Counter()  # trades counted here, by route and whether they were won
         self._days: dict[tuple[int, str, str], Decimal] = {}  # by day, mode and quote asset
         self._known = config.realised_today
         self._known_day: int | None = None
@@ -66,6 +68,7 @@ class RunningBot:
         self.limits: Limits = limits_of(config)
         self.terms: TradeTerms = terms_of(config, purses.by_exchange, paper=purses.paper)
         refused = {**(config.unproven if purses.mode == TradeMode.LIVE else {}), **config.untradable}
+        self.breaker_keys: dict[str, tuple[Key, ...]] = {}  # by route, what stands over it
         # By the name an opportunity carries.
         self.untradable = {f"{config.bot_id}:{route}": why for route, why in refused.items()}
 
@@ -97,7 +100,11 @@ class RunningBot:
         profit = record.realised_profit
         if profit is None:
             return
-        day, counted = self._results.get(record.trade_id, (now_ns // NS_PER_DAY, ZERO))
+        known = self._results.get(record.trade_id)
+        if known is not None:
+            self._record[record.route, known[1] >= 0] -= 1
+        self._record[record.route, profit >= 0] += 1
+        day, counted = known or (now_ns // NS_PER_DAY, ZERO)
         key = (day, record.mode, record.quote)
         self._days[key] = self._days.get(key, ZERO) + profit - counted
         self._results[record.trade_id] = (day, profit)
@@ -105,6 +112,11 @@ class RunningBot:
             self._results.pop(next(iter(self._results)))
         for old in [key for key in self._days if key[0] < day - 1]:
             del self._days[old]
+
+    def record_of(self, route: str) -> tuple[int, int]:
+        """Return how many trades of a route were won (or came out even), and how many were lost."""
+        won, lost = self.config.record.get(route.partition(":")[2], (0, 0))
+        return won + self._record[route, True], lost + self._record[route, False]
 
     def status(self) -> BotStatus:
         return BotStatus(

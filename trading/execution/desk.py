@@ -16,12 +16,13 @@ from trading.execution.waiting import Signal
 from trading.instruments import Market, Side
 from trading.marketdata.book import Book
 from trading.marketdata.hub import MarketState
-from trading.messages import OrderIntent
+from trading.messages import OrderIntent, Outcome
 from trading.portfolio import Portfolio, Purse
 from trading.ports import Clock, Publisher, Store, Venue
 
 LIVE = "live"
 ANSWER_WEIGHT = 0.2  # of the newest answer in the smoothed time
+ERROR_WEIGHT = 0.05  # of the newest answer in the smoothed share of errors
 
 
 class TradeTerms(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,17 +76,23 @@ class Desk:
         self.live_purses: set[Purse] = set()
         self.answer_seconds: dict[Purse, float] = {}  # to placements, smoothed
         self.answered = Signal()  # that one of them has changed
+        self.error_share: dict[Purse, float] = {}  # of placements whose outcome stayed unknown at first, smoothed
+        self.on_answer: Callable[[OrderIntent, Outcome, float], None] = lambda intent, outcome, seconds: None
         self.halted = ""
         self._state_of = state_of
         self._tradable = tradable
         self.alarm = on_alarm
         self.may_send = may_send
 
-    def note_answer(self, purse: Purse, seconds: float) -> None:
-        """Count how long an account's exchange took to answer a placement."""
+    def note_answer(self, purse: Purse, intent: OrderIntent, outcome: Outcome, seconds: float) -> None:
+        """Count how long an account's exchange took to answer a placement, and what it answered."""
         known = self.answer_seconds.get(purse, seconds)
         self.answer_seconds[purse] = known + ANSWER_WEIGHT * (seconds - known)
+        share = self.error_share.get(purse, 0.0)
+        self.error_share[purse] = share + ERROR_WEIGHT * ((outcome is Outcome.UNKNOWN) - share)
         self.answered.notify()
+        if not purse.paper:
+            self.on_answer(intent, outcome, seconds)
 
     def release_budget(self, intent: OrderIntent) -> None:
         """Give back the request budget of an order that will not be sent."""
@@ -99,6 +106,10 @@ class Desk:
         if state is None or state.book.crossed or not self._tradable(state, max_age_ms):
             return None
         return state.book
+
+    def market_state(self, market: Market) -> MarketState | None:
+        """Return what is known of a market that is followed, else None."""
+        return self._state_of(market)
 
     def own_trace(self, market: Market, side: Side, purse: Purse) -> str:
         """Say why an order of this side would meet a book that may show our own doing; empty when it doesn't."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import Decimal
+
 import msgspec
 
+from risk.policy.gate import Gate as Breakers
 from risk.policy.limits import first_refusal
 from risk.policy.verdict import Verdict
 from trading.execution import bots as observed
 from trading.execution.bots import RunningBot
+from trading.execution.breakers import BreakerDesk
 from trading.execution.desk import Desk
 from trading.execution.lag import LoopLag
 from trading.execution.planner import Plan, plan, proposal_of
+from trading.execution.rating import Rating
 from trading.execution.reconciler import Reconciler
 from trading.messages import Assessment, LegQuote, Opportunity
 
@@ -25,15 +31,31 @@ class Refusal(msgspec.Struct, frozen=True):
     assessment: Assessment | None = None
 
 
+class Passed(msgspec.Struct, frozen=True):
+    """The trade to make, and how its opportunity was sized and rated."""
+
+    plan: Plan
+    assessment: Assessment | None = None
+
+
 class Gate:
     """Judges the opportunities of one engine's bots. It reserves and sends nothing."""
 
-    def __init__(self, desk: Desk, lag: LoopLag, reconciler: Reconciler) -> None:
+    def __init__(self, desk: Desk, lag: LoopLag, reconciler: Reconciler, breakers: BreakerDesk, rating: Rating) -> None:
         self._desk = desk
         self._lag = lag
         self._reconciler = reconciler
+        self._breakers = breakers
+        self._rating = rating
 
-    def judge(self, bot: RunningBot, found: Opportunity) -> Plan | Refusal | None:
+    def ranked(self, found: Sequence[tuple[RunningBot, Opportunity]]) -> Sequence[tuple[RunningBot, Opportunity]]:
+        """Return opportunities of one moment in the order in which they may take balances: the worthiest first."""
+        rules = self._rating.rules
+        if rules is None or len(found) < 2:
+            return found
+        return sorted(found, key=lambda one: (-self._rating.worth(rules, *one), one[1].route))
+
+    def judge(self, bot: RunningBot, found: Opportunity) -> Passed | Refusal | None:
         """Return the trade to make, or what speaks against it; None while its route is busy or rests (counted)."""
         bot.counters["opportunities"] += 1
         if found.route in bot.busy_routes:
@@ -51,12 +73,40 @@ class Gate:
         for leg in (found.buy, found.sell):
             if refusal := self._leg(bot, leg):
                 return refusal
-        planned = plan(self._desk, bot.terms, found, bot.config.max_trade_notional)
+        keys = self._breakers.keys_of(bot, found)
+        breakers = self._breakers.gate(keys)
+        if not breakers.allowed:
+            return Refusal("breaker", Verdict(allowed=False, reason=breakers.reason, until=breakers.until))
+        return self._sized(bot, found, breakers)
+
+    def _sized(self, bot: RunningBot, found: Opportunity, breakers: Breakers) -> Passed | Refusal:
+        """Size an opportunity that nothing speaks against so far, and hold it against the limits."""
+        most = bot.config.max_trade_notional
+        demanded = bot.limits.min_net_edge_bps * breakers.edge_factor
+        assessment: Assessment | None = None
+        if breakers.edge_factor > 1.0 and not found.net_bps >= demanded:
+            return Refusal(
+                "breaker",
+                f"The edge after fees is {found.net_bps:.2f} bps; a probe wants at least {demanded:.2f} bps. "
+                f"{breakers.reason}",
+            )
+        rules = self._rating.rules
+        if rules is not None:
+            rated = self._rating.rate(rules, bot, found, breaker_factor=breakers.factor, min_net_bps=demanded)
+            if rated is None:
+                return Refusal("market", "A book of the route is gone.")
+            assessment = rated.assessment
+            if rated.verdict is not None and rated.check:
+                return Refusal(rated.check, rated.verdict, assessment)
+            most = min(most, Decimal(repr(assessment.notional)))
+        elif breakers.factor < 1.0:
+            most *= Decimal(repr(breakers.factor))
+        planned = plan(self._desk, bot.terms, found, most, smallest=breakers.probe)
         if isinstance(planned, str):
-            return Refusal("size", planned)
+            return Refusal("size", planned, assessment)
         situation = bot.situation(found.quote, self._desk.clock.time_ns())
         check, verdict = first_refusal(proposal_of(self._desk, bot.config, planned), situation, bot.limits)
-        return Refusal(check, verdict) if check else planned
+        return Refusal(check, verdict, assessment) if check else Passed(planned, assessment)
 
     def _leg(self, bot: RunningBot, leg: LegQuote) -> Refusal | None:
         market = self._desk.markets[leg.market]

@@ -8,6 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
+from risk.policy.breakers import Breaker, BreakerNews, after
+from risk.policy.gate import Key
+from risk.policy.rulebook import DEFAULTS
 from trading.execution.reconciliation import (
     CLOSED_BY_PEOPLE,
     Difference,
@@ -53,6 +56,8 @@ class MemoryStore:
         self.markets: dict[str, Market] = {}  # what executions mean for balances; unknown ones move nothing but fees
         self.differences: dict[int, tuple[Difference, ...]] = {}
         self.dismissed: dict[int, frozenset[tuple[str, str]]] = {}
+        self.breakers: dict[Key, Breaker] = {}
+        self._told: set[tuple[Key, str]] = set()  # what breakers were told of, by event id
         self._matched: dict[int, int] = {}
         self._opened_ns: dict[int, int] = {}
         self.lease_held = True
@@ -208,6 +213,22 @@ class MemoryStore:
                 for asset, change in effects(fill, self.markets.get(fill.market)).items():
                     balances[asset] = balances.get(asset, Decimal(0)) + change
         return {asset: amount for asset, amount in balances.items() if amount}
+
+    async def move_breaker(self, news: BreakerNews) -> Breaker:
+        self._check_available()
+        return self.breaker_moved(news)
+
+    def breaker_moved(self, news: BreakerNews) -> Breaker:
+        key = (news.scope, news.key)
+        breaker = self.breakers.get(key, Breaker(scope=news.scope, key=news.key))
+        if news.event_id and (key, news.event_id) in self._told:
+            return breaker
+        self._told.add((key, news.event_id))
+        self.breakers[key] = after(
+            breaker, news.event, DEFAULTS[news.scope].breaker, news.at_ns,
+            reason=news.reason, trigger=news.trigger, seconds=news.seconds, holder=news.holder,
+        )  # fmt: skip
+        return self.breakers[key]
 
     async def record_reconciliation(self, done: Reconciliation) -> int:
         self._check_available()

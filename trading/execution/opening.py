@@ -7,9 +7,10 @@ from decimal import Decimal
 
 from risk.policy.verdict import ALLOWED
 from trading.execution.bots import RunningBot
+from trading.execution.breakers import BreakerDesk
 from trading.execution.desk import Desk
 from trading.execution.footprints import Footprint
-from trading.execution.gate import Refusal
+from trading.execution.gate import Passed, Refusal
 from trading.execution.notices import Notices
 from trading.execution.order import Order
 from trading.execution.planner import Plan, intents_of, less_certain, record_of
@@ -22,14 +23,18 @@ from trading.ports import LeaseLost, StoreUnavailable
 class Opening:
     """Opens the trades of one engine. ``on_lost`` is told when the store says that the lease is gone."""
 
-    def __init__(self, desk: Desk, trades: Trades, notices: Notices, on_lost: Callable[[str], None]) -> None:
+    def __init__(
+        self, desk: Desk, trades: Trades, breakers: BreakerDesk, notices: Notices, on_lost: Callable[[str], None]
+    ) -> None:
         self._desk = desk
+        self._breakers = breakers
         self._trades = trades
         self._notices = notices
         self._on_lost = on_lost
 
-    def open(self, bot: RunningBot, planned: Plan) -> Refusal | None:
+    def open(self, bot: RunningBot, passed: Passed) -> Refusal | None:
         """Reserve what a trade needs and set it going; return what it could not have, and then nothing is reserved."""
+        planned = passed.plan
         desk, found = self._desk, planned.opportunity
         now = desk.clock.time_ns()
         trade = desk.ids.next_trade()
@@ -43,7 +48,8 @@ class Opening:
         for intent in intents:
             desk.footprints.begin(intent.client_order_id, Footprint(intent.market, intent.side, bot.purses.paper))
         record = record_of(planned, bot.config, trade, bot.purses.mode, now)
-        decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade)
+        decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade, assessment=passed.assessment)
+        self._breakers.opened(trade, self._breakers.keys_of(bot, found))
         bot.counters["trades"] += 1
         bot.open_trades.add(trade)
         bot.busy_routes[found.route] = trade

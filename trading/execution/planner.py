@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
 from itertools import takewhile
 from statistics import median
 
@@ -94,11 +94,14 @@ def leg_limit(market: Market, quote: LegQuote, tolerance_bps: float) -> Decimal:
     return limit_price(market, wanted, quote.side)
 
 
-def plan(desk: Desk, terms: TradeTerms, found: Opportunity, max_notional: Decimal) -> Plan | str:
+def plan(
+    desk: Desk, terms: TradeTerms, found: Opportunity, max_notional: Decimal, *, smallest: bool = False
+) -> Plan | str:
     """Return the orders for an opportunity, or in one sentence why there are none.
 
     The size is what the books offer, cut to the notional limit at the limit prices and to what both accounts have
-    free; quantities are whole lots of both markets.
+    free; quantities are whole lots of both markets. ``smallest`` asks for the least that both markets take, which may
+    be more than ``max_notional`` leaves.
     """
     quotes = (found.buy, found.sell)
     markets = tuple(desk.markets[quote.market] for quote in quotes)
@@ -113,7 +116,8 @@ def plan(desk: Desk, terms: TradeTerms, found: Opportunity, max_notional: Decima
         base_quantity(market, quantity, price)
         for market, quantity, price in zip(markets, walked, prices, strict=True)
     )  # fmt: skip
-    base = min(base, max_notional / max(prices), _affordable(desk, terms, markets, prices))
+    most = _least(markets, prices) if smallest else max_notional / max(prices)
+    base = min(base, most, _affordable(desk, terms, markets, prices))
     quantities = _whole_lots(markets, prices, base, walked)
     legs = []
     for number, (market, quote, price, quantity) in enumerate(zip(markets, quotes, prices, quantities, strict=True)):
@@ -137,6 +141,18 @@ def plan(desk: Desk, terms: TradeTerms, found: Opportunity, max_notional: Decima
             )
         )
     return Plan(opportunity=found, legs=(legs[0], legs[1]))
+
+
+def _least(markets: tuple[Market, ...], prices: tuple[Decimal, ...]) -> Decimal:
+    """Return the smallest base quantity that both markets take at these prices, in whole lots of both."""
+    least = max(
+        base_quantity(market, smallest_order(market, price), price)
+        for market, price in zip(markets, prices, strict=True)
+    )  # fmt: skip
+    if any(market.kind == "inverse" for market in markets):
+        return least
+    step = common_step(*(market.lot * market.contract_size for market in markets))
+    return (least / step).to_integral_value(rounding=ROUND_CEILING) * step
 
 
 def less_certain(desk: Desk, planned: Plan) -> int:

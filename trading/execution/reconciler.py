@@ -62,7 +62,8 @@ class Reconciler:
     ``in_flight`` returns the assets that orders without a known outcome may have moved, None while anything else of
     ours is under way on the account. ``activity`` is a number that changes whenever something happens on it.
     ``on_order`` takes what turned out to be news of our orders; ``on_change`` is called when an account's fault may
-    have changed, ``on_quiet_over`` when one that had to be quiet may trade again.
+    have changed, ``on_quiet_over`` when one that had to be quiet may trade again, ``on_difference`` when books and
+    exchange have come to differ.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Reconciler:
         on_order: Callable[[Purse, OrderEvent], None],
         on_change: Callable[[], None],
         on_quiet_over: Callable[[], None],
+        on_difference: Callable[[Purse, str], None],
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._desk = desk
@@ -84,6 +86,7 @@ class Reconciler:
         self._on_order = on_order
         self._on_change = on_change
         self._on_quiet_over = on_quiet_over
+        self._on_difference = on_difference
         self._faults: dict[Purse, str] = {}
         self._strangers: dict[Purse, dict[str, str]] = {}  # orders of ours that no book knows, with their markets
         self._dismissed: set[str] = set()  # those of them that a person has looked at
@@ -264,6 +267,8 @@ class Reconciler:
         if new:
             self.counters["differences"] += new
             self._desk.alarm(f"account {purse.account_id}: {new} new differences between our books and the exchange")
+            kinds = sorted({one.cause.value.replace("_", " ") for one in findings.differences})
+            self._on_difference(purse, ", ".join(kinds))
         return findings
 
     async def _read(self, venue: Venue, purse: Purse, books: Expected, left_out: frozenset[str]) -> Reading | str:

@@ -128,6 +128,8 @@ class Resolution:
         if self._overdue():  # asked for until it is gone: a cancellation may be lost, and asking twice does no harm
             for event in (await self._cancel()).events:
                 report(event)
+            if self._done():  # the cancellation's answer told all there is to know
+                return
         event_or_none = await self.query()
         if event_or_none is not None:
             if event_or_none.state is not OrderState.UNKNOWN:

@@ -65,7 +65,7 @@ class Sender:
             answer = PlaceResult(outcome=Outcome.UNKNOWN, message=f"venue raised {type(error).__name__}")
         taken_ns = clock.monotonic_ns() - order.sent_ns
         self._desk.stages.record_ns("sent_to_answered", taken_ns)
-        self._desk.note_answer(purse, taken_ns / 1e9)
+        self._desk.note_answer(purse, intent, answer.outcome, taken_ns / 1e9)
         self._book_answer(intent, answer)
 
     def _book_answer(self, intent: OrderIntent, answer: PlaceResult) -> None:

@@ -10,6 +10,7 @@ import msgspec
 
 from trading.instruments import Market
 from trading.marketdata.book import Book
+from trading.marketdata.climate import Climate
 from trading.messages import BookTop, PublicTrade
 from trading.ports import Clock, Feed, FeedSink
 from trading.tasks import end_tasks
@@ -56,8 +57,8 @@ class MarketState:
     """
 
     __slots__ = (
-        "ahead", "ask", "ask_size", "bid", "bid_size", "book", "book_monotonic_ns", "exchange_ns", "key", "last_trade",
-        "market", "reason", "received_monotonic_ns", "received_ns", "status", "subscriptions",
+        "ahead", "ask", "ask_size", "bid", "bid_size", "book", "book_monotonic_ns", "climate", "exchange_ns", "key",
+        "last_trade", "market", "reason", "received_monotonic_ns", "received_ns", "status", "subscriptions",
     )  # fmt: skip
 
     def __init__(self, market: Market, book: Book) -> None:
@@ -73,6 +74,7 @@ class MarketState:
         self.status = "connecting"
         self.reason = "not heard of yet"
         self.last_trade: PublicTrade | None = None
+        self.climate = Climate(market)
         self.subscriptions: tuple[Subscription, ...] = ()
 
     def top(self) -> BookTop:
@@ -300,6 +302,7 @@ class MarketHub:
             return
         state.ahead = False
         state.bid, state.bid_size, state.ask, state.ask_size = bid, bid_size, ask, ask_size
+        state.climate.on_top(bid, ask, now)
         for subscription in state.subscriptions:
             subscription.offer(now)
 
@@ -331,6 +334,7 @@ class MarketHub:
         state = self._states.get(trade.market)
         if state is not None:
             state.last_trade = trade
+            state.climate.on_trade(trade.price, trade.size, self.monotonic_ns())
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         state = self._states.get(key)

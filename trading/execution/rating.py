@@ -1,0 +1,256 @@
+"""How large an opportunity may be traded now and how good it is: what the policy's formulas ask for, gathered."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import NamedTuple
+
+from risk.policy import score as scoring
+from risk.policy import sizing, slippage
+from risk.policy.realised import Learned
+from risk.policy.verdict import Verdict
+from trading.arbitrage.depth import BaseLevels, LegTerms, fill
+from trading.config import RatingRules
+from trading.execution.bots import RunningBot
+from trading.execution.desk import Desk
+from trading.instruments import Market
+from trading.marketdata.hub import MarketState
+from trading.messages import Assessment, LegQuote, Opportunity
+
+LEVELS = 20  # of a book that are looked at: what a bot trades stands in the first few
+UNKNOWN_LATENCY_SECONDS = 0.25  # before an account's first answer
+UNKNOWN_VOLUME = 0.25  # share of the volume wanted that is assumed before trades have been heard for a minute
+NOTHING_LEARNED = Learned(0.0, 1.0)
+
+
+class Rated(NamedTuple):
+    """An opportunity's assessment, and the check that refuses it (empty if none does) with its verdict."""
+
+    assessment: Assessment
+    check: str = ""
+    verdict: Verdict | None = None
+
+
+class Side(NamedTuple):
+    """One leg's book and market as they are now."""
+
+    state: MarketState
+    levels: list[tuple[float, float]]
+    latency: float
+    error_share: float
+    sigma: float | None
+    volume: float | None
+
+
+class Rating:
+    """Rates the opportunities of one engine. ``learned`` is what realised slippage has taught, by market."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+        self.rules: RatingRules | None = None
+        self.learned: Mapping[str, Learned] = {}
+        self._terms: dict[str, LegTerms] = {}
+
+    def rate(
+        self, rules: RatingRules, bot: RunningBot, found: Opportunity, *, breaker_factor: float, min_net_bps: float
+    ) -> Rated | None:
+        """Return the size and the score of an opportunity, and what of them refuses it; None without its books.
+
+        ``min_net_bps`` is the edge demanded of it after fees. Its own figures are of the size the books offer; costs
+        and edge are worked out again for the size that is left.
+        """
+        buy, sell = self._side(bot, found.buy), self._side(bot, found.sell)
+        if buy is None or sell is None:
+            return None
+        limit = float(bot.config.max_trade_notional)
+        score = self._score(rules, bot, found, (buy, sell), limit, breaker_factor)
+        sized = sizing.size(
+            sizing.SizingInputs(
+                limit_notional=limit,
+                depth_buy_notional=sizing.band_notional(buy.levels, rules.sizing.band_bps),
+                depth_sell_notional=sizing.band_notional(sell.levels, rules.sizing.band_bps),
+                sigma=_worst(buy.sigma, sell.sigma),
+                net_bps=found.net_bps,
+                min_net_bps=min_net_bps,
+                score=score.value,
+                breaker_factor=breaker_factor,
+            ),
+            rules.sizing,
+        )
+        return self._with_costs(rules, found, buy, sell, sized, score, min_net_bps)
+
+    def worth(self, rules: RatingRules, bot: RunningBot, found: Opportunity) -> float:
+        """Return what ranks an opportunity among those that want the same balance."""
+        buy, sell = self._side(bot, found.buy), self._side(bot, found.sell)
+        if buy is None or sell is None:
+            return 0.0
+        score = self._score(rules, bot, found, (buy, sell), float(bot.config.max_trade_notional), 1.0)
+        return scoring.worth(
+            scoring.Candidate(
+                key=found.route,
+                expected_profit=found.net_profit,
+                liquidity=score.components["liquidity"],
+                score=score.value,
+            )
+        )
+
+    def _side(self, bot: RunningBot, leg: LegQuote) -> Side | None:
+        market = self._desk.markets[leg.market]
+        state = self._desk.market_state(market)
+        if state is None:
+            return None
+        terms = self._terms.get(market.key)
+        if terms is None or terms.lot != market.lot:
+            terms = self._terms[market.key] = LegTerms.of(market)
+        book = state.book
+        side = book.asks if leg.side == "buy" else book.bids
+        best, size = (state.ask, state.ask_size) if leg.side == "buy" else (state.bid, state.bid_size)
+        purse = bot.terms.purses[market.exchange]
+        now_ns = self._desk.clock.monotonic_ns()
+        return Side(
+            state=state,
+            levels=list(islice(BaseLevels(side, terms, best, size), LEVELS)),
+            latency=self._desk.answer_seconds.get(purse, UNKNOWN_LATENCY_SECONDS),
+            error_share=self._desk.error_share.get(purse, 0.0),
+            sigma=state.climate.sigma(now_ns),
+            volume=state.climate.volume_a_day(now_ns),
+        )
+
+    def _score(
+        self,
+        rules: RatingRules,
+        bot: RunningBot,
+        found: Opportunity,
+        sides: tuple[Side, Side],
+        limit: float,
+        breaker_factor: float,
+    ) -> scoring.Score:
+        scales = rules.scales
+        now_ns = self._desk.clock.monotonic_ns()
+        assumed = UNKNOWN_VOLUME * scales.volume_full * limit
+        depth = min(sizing.band_notional(side.levels, rules.sizing.band_bps) for side in sides)
+        wins, losses = bot.record_of(found.route)
+        health = [
+            scoring.ExchangeHealth(
+                latency_ms=side.latency * 1e3,
+                error_rate=side.error_share,
+                book_age_ms=leg.book_age_ms,
+                breaker_factor=breaker_factor,
+                spread_bps=(side.state.ask - side.state.bid) / side.state.bid * 1e4,
+                usual_spread_bps=side.state.climate.usual_spread_bps(now_ns),
+            )
+            for side, leg in zip(sides, (found.buy, found.sell), strict=True)
+        ]
+        components = scoring.Components(
+            profit=scoring.profit(found.net_bps, scales),
+            liquidity=scoring.liquidity(
+                depth, min(assumed if side.volume is None else side.volume for side in sides), limit, scales
+            ),
+            volatility=scoring.volatility(_worst(*(side.sigma for side in sides)), scales),
+            success=scoring.success_rate(wins, losses, scales.prior_wins, scales.prior_losses),
+            conditions=scoring.conditions(health, scales),
+        )
+        return scoring.score(components, rules.weights)
+
+    def _with_costs(
+        self,
+        rules: RatingRules,
+        found: Opportunity,
+        buy: Side,
+        sell: Side,
+        sized: sizing.Sizing,
+        score: scoring.Score,
+        min_net_bps: float,
+    ) -> Rated:
+        """Cut the size to what slippage allows, and take off the edge what the size costs beyond its walk."""
+
+        def rated(notional: float, costs: Mapping[str, float], check: str = "", why: Verdict | None = None) -> Rated:
+            assessment = Assessment(
+                notional=notional, factors=sized.factors, score=score.value, components=score.components,
+                costs_bps=costs,
+            )  # fmt: skip
+            return Rated(assessment, check, why)
+
+        wanted = min(sized.notional / found.buy.vwap, found.quantity)
+        if not wanted > 0.0:
+            nothing = min(sized.factors, key=lambda name: sized.factors[name])
+            why = Verdict(
+                allowed=False,
+                reason=f"Nothing is left of the size: the {nothing} factor is {sized.factors[nothing]:.3f}.",
+                figures=dict(sized.factors),
+            )
+            return rated(0.0, {}, "sizing", why)
+        lessons = [self.learned.get(_lesson(self._desk.markets[leg.market]), NOTHING_LEARNED) for leg in _legs(found)]
+        extra = sum(lesson.extra_edge_bps for lesson in lessons)
+        verdict = slippage.judge(
+            buy.levels,
+            sell.levels,
+            wanted,
+            latency_s_buy=buy.latency,
+            latency_s_sell=sell.latency,
+            sigma=_worst(buy.sigma, sell.sigma),
+            rules=rules.slippage,
+            expected_profit_bps=found.net_bps,
+            factor=min(lesson.threshold_factor for lesson in lessons),
+        )
+        costs = {name: float(value) for name, value in verdict.figures.items()}
+        if not verdict.allowed:
+            return rated(0.0, costs, "slippage", verdict)
+        size = wanted * verdict.factor
+        estimate = slippage.expected(
+            buy.levels, sell.levels, size,
+            latency_s_buy=buy.latency, latency_s_sell=sell.latency, sigma=_worst(buy.sigma, sell.sigma),
+            rules=rules.slippage,
+        )  # fmt: skip
+        net = _net_bps(buy.levels, sell.levels, size, found)
+        if estimate is None or net is None:
+            why = Verdict(allowed=False, reason="The books no longer hold the size.", figures={})
+            return rated(0.0, costs, "slippage", why)
+        left = net - estimate.charge_bps
+        demanded = min_net_bps + extra
+        costs |= {
+            "walk_bps": estimate.walk_bps,
+            "drift_bps": estimate.drift_bps,
+            "impact_bps": estimate.impact_bps,
+            "net_bps": net,
+            "after_costs_bps": left,
+            "demanded_bps": demanded,
+        }
+        notional = size * found.buy.vwap
+        if not left >= demanded:
+            why = Verdict(
+                allowed=False,
+                reason=f"Of {net:.2f} bps after fees {left:.2f} bps are left after drift ({estimate.drift_bps:.2f}) "
+                f"and impact ({estimate.impact_bps:.2f}); at least {demanded:.2f} bps are wanted"
+                f"{f', {extra:.2f} of them for slippage seen' if extra else ''}.",
+                figures=costs,
+            )
+            return rated(notional, costs, "expected_costs", why)
+        return rated(notional, costs)
+
+
+def _legs(found: Opportunity) -> tuple[LegQuote, LegQuote]:
+    return found.buy, found.sell
+
+
+def _lesson(market: Market) -> str:
+    return f"{market.exchange}:{market.base}/{market.quote}"
+
+
+def _worst(*sigmas: float | None) -> float | None:
+    """Return the larger volatility; not known while one is not."""
+    known = [sigma for sigma in sigmas if sigma is not None]
+    return max(known) if len(known) == len(sigmas) else None
+
+
+def _net_bps(
+    asks: list[tuple[float, float]], bids: list[tuple[float, float]], size: float, found: Opportunity
+) -> float | None:
+    """Return the edge after fees of a size, in basis points of what buying it costs; None beyond the books."""
+    bought, sold = fill(asks, size), fill(bids, size)
+    if bought is None or sold is None:
+        return None
+    received = sold.notional * (1.0 - found.sell.fee_rate)
+    paid = bought.notional * (1.0 + found.buy.fee_rate)
+    return (received - paid) / bought.notional * 1e4
