@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from risk.policy.breakers import Breaker, BreakerNews, after
+from risk.policy.breakers import Breaker, BreakerNews, Scope, after
 from risk.policy.gate import Key
-from risk.policy.rulebook import DEFAULTS
+from risk.policy.rulebook import DEFAULTS, ScopeRules
 from trading.execution.reconciliation import (
     CLOSED_BY_PEOPLE,
     Difference,
@@ -57,6 +57,7 @@ class MemoryStore:
         self.differences: dict[int, tuple[Difference, ...]] = {}
         self.dismissed: dict[int, frozenset[tuple[str, str]]] = {}
         self.breakers: dict[Key, Breaker] = {}
+        self.breaker_rules: Mapping[Scope, ScopeRules] = DEFAULTS
         self._told: set[tuple[Key, str]] = set()  # what breakers were told of, by event id
         self._matched: dict[int, int] = {}
         self._opened_ns: dict[int, int] = {}
@@ -225,7 +226,7 @@ class MemoryStore:
             return breaker
         self._told.add((key, news.event_id))
         self.breakers[key] = after(
-            breaker, news.event, DEFAULTS[news.scope].breaker, news.at_ns,
+            breaker, news.event, self.breaker_rules[news.scope].breaker, news.at_ns,
             reason=news.reason, trigger=news.trigger, seconds=news.seconds, holder=news.holder,
         )  # fmt: skip
         return self.breakers[key]
