@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Context, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Literal
 
 import msgspec
@@ -100,6 +101,7 @@ def lot_quantity(quantity: Decimal, *markets: Market) -> Decimal:
     return _to_step(quantity, step, ROUND_DOWN)
 
 
+@lru_cache(4096)
 def common_step(*steps: Decimal) -> Decimal:
     """Return the least common multiple of decimal steps (0.5 and 0.2 -> 1.0)."""
     scale = Decimal(1).scaleb(min(int(step.normalize().as_tuple().exponent) for step in steps))

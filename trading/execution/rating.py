@@ -17,8 +17,10 @@ from trading.execution.desk import Desk
 from trading.instruments import Market
 from trading.marketdata.hub import MarketState
 from trading.messages import Assessment, LegQuote, Opportunity
+from trading.portfolio import Purse
 
 LEVELS = 20  # of a book that are looked at: what a bot trades stands in the first few
+WEATHER_NS = 100_000_000
 UNKNOWN_LATENCY_SECONDS = 0.25  # before an account's first answer
 UNKNOWN_VOLUME = 0.25  # share of the volume wanted that is assumed before trades have been heard for a minute
 NOTHING_LEARNED = Learned(0.0, 1.0)
@@ -32,15 +34,24 @@ class Rated(NamedTuple):
     verdict: Verdict | None = None
 
 
-class Side(NamedTuple):
-    """One leg's book and market as they are now."""
+class Weather(NamedTuple):
+    """What changes slowly about one leg's market and account; looked at WEATHER_NS apart."""
 
-    state: MarketState
-    levels: list[tuple[float, float]]
+    seen_ns: int
     latency: float
     error_share: float
     sigma: float | None
     volume: float | None
+    usual_spread: float | None
+
+
+class Side(NamedTuple):
+    """One leg's market as it is now; ``band`` is the notional within the sizing rules' band."""
+
+    state: MarketState
+    levels: list[tuple[float, float]]
+    band: float
+    weather: Weather
 
 
 class Rating:
@@ -51,6 +62,7 @@ class Rating:
         self.rules: RatingRules | None = None
         self.learned: Mapping[str, Learned] = {}
         self._terms: dict[str, LegTerms] = {}
+        self._weather: dict[tuple[str, Purse], Weather] = {}
 
     def rate(
         self, rules: RatingRules, bot: RunningBot, found: Opportunity, *, breaker_factor: float, min_net_bps: float
@@ -60,7 +72,7 @@ class Rating:
         ``min_net_bps`` is the edge demanded of it after fees. Its own figures are of the size the books offer; costs
         and edge are worked out again for the size that is left.
         """
-        buy, sell = self._side(bot, found.buy), self._side(bot, found.sell)
+        buy, sell = self._side(rules, bot, found.buy), self._side(rules, bot, found.sell)
         if buy is None or sell is None:
             return None
         limit = float(bot.config.max_trade_notional)
@@ -68,9 +80,9 @@ class Rating:
         sized = sizing.size(
             sizing.SizingInputs(
                 limit_notional=limit,
-                depth_buy_notional=sizing.band_notional(buy.levels, rules.sizing.band_bps),
-                depth_sell_notional=sizing.band_notional(sell.levels, rules.sizing.band_bps),
-                sigma=_worst(buy.sigma, sell.sigma),
+                depth_buy_notional=buy.band,
+                depth_sell_notional=sell.band,
+                sigma=_worst(buy.weather.sigma, sell.weather.sigma),
                 net_bps=found.net_bps,
                 min_net_bps=min_net_bps,
                 score=score.value,
@@ -82,7 +94,7 @@ class Rating:
 
     def worth(self, rules: RatingRules, bot: RunningBot, found: Opportunity) -> float:
         """Return what ranks an opportunity among those that want the same balance."""
-        buy, sell = self._side(bot, found.buy), self._side(bot, found.sell)
+        buy, sell = self._side(rules, bot, found.buy), self._side(rules, bot, found.sell)
         if buy is None or sell is None:
             return 0.0
         score = self._score(rules, bot, found, (buy, sell), float(bot.config.max_trade_notional), 1.0)
@@ -95,27 +107,45 @@ class Rating:
             )
         )
 
-    def _side(self, bot: RunningBot, leg: LegQuote) -> Side | None:
+    def _side(self, rules: RatingRules, bot: RunningBot, leg: LegQuote) -> Side | None:
         market = self._desk.markets[leg.market]
         state = self._desk.market_state(market)
         if state is None:
             return None
+        levels = self._levels(market, state, leg.side)
+        return Side(
+            state=state,
+            levels=levels,
+            band=sizing.band_notional(levels, rules.sizing.band_bps),
+            weather=self._weather_of(market, state, bot.terms.purses[market.exchange]),
+        )
+
+    def _levels(self, market: Market, state: MarketState, side: str) -> list[tuple[float, float]]:
+        """Return (price, base quantity) from the best price outwards."""
+        taken = state.book.asks if side == "buy" else state.book.bids
+        if market.kind == "spot" and not state.ahead:
+            return taken.nearest(LEVELS)
         terms = self._terms.get(market.key)
         if terms is None or terms.lot != market.lot:
             terms = self._terms[market.key] = LegTerms.of(market)
-        book = state.book
-        side = book.asks if leg.side == "buy" else book.bids
-        best, size = (state.ask, state.ask_size) if leg.side == "buy" else (state.bid, state.bid_size)
-        purse = bot.terms.purses[market.exchange]
+        best, size = (state.ask, state.ask_size) if side == "buy" else (state.bid, state.bid_size)
+        return list(islice(BaseLevels(taken, terms, best, size), LEVELS))
+
+    def _weather_of(self, market: Market, state: MarketState, purse: Purse) -> Weather:
         now_ns = self._desk.clock.monotonic_ns()
-        return Side(
-            state=state,
-            levels=list(islice(BaseLevels(side, terms, best, size), LEVELS)),
+        known = self._weather.get((market.key, purse))
+        if known is not None and now_ns - known.seen_ns < WEATHER_NS:
+            return known
+        climate = state.climate
+        known = self._weather[market.key, purse] = Weather(
+            seen_ns=now_ns,
             latency=self._desk.answer_seconds.get(purse, UNKNOWN_LATENCY_SECONDS),
             error_share=self._desk.error_share.get(purse, 0.0),
-            sigma=state.climate.sigma(now_ns),
-            volume=state.climate.volume_a_day(now_ns),
+            sigma=climate.sigma(now_ns),
+            volume=climate.volume_a_day(now_ns),
+            usual_spread=climate.usual_spread_bps(now_ns),
         )
+        return known
 
     def _score(
         self,
@@ -127,27 +157,24 @@ class Rating:
         breaker_factor: float,
     ) -> scoring.Score:
         scales = rules.scales
-        now_ns = self._desk.clock.monotonic_ns()
         assumed = UNKNOWN_VOLUME * scales.volume_full * limit
-        depth = min(sizing.band_notional(side.levels, rules.sizing.band_bps) for side in sides)
+        volumes = [assumed if side.weather.volume is None else side.weather.volume for side in sides]
         wins, losses = bot.record_of(found.route)
         health = [
             scoring.ExchangeHealth(
-                latency_ms=side.latency * 1e3,
-                error_rate=side.error_share,
+                latency_ms=side.weather.latency * 1e3,
+                error_rate=side.weather.error_share,
                 book_age_ms=leg.book_age_ms,
                 breaker_factor=breaker_factor,
                 spread_bps=(side.state.ask - side.state.bid) / side.state.bid * 1e4,
-                usual_spread_bps=side.state.climate.usual_spread_bps(now_ns),
+                usual_spread_bps=side.weather.usual_spread,
             )
-            for side, leg in zip(sides, (found.buy, found.sell), strict=True)
+            for side, leg in zip(sides, _legs(found), strict=True)
         ]
         components = scoring.Components(
             profit=scoring.profit(found.net_bps, scales),
-            liquidity=scoring.liquidity(
-                depth, min(assumed if side.volume is None else side.volume for side in sides), limit, scales
-            ),
-            volatility=scoring.volatility(_worst(*(side.sigma for side in sides)), scales),
+            liquidity=scoring.liquidity(min(sides[0].band, sides[1].band), min(volumes), limit, scales),
+            volatility=scoring.volatility(_worst(sides[0].weather.sigma, sides[1].weather.sigma), scales),
             success=scoring.success_rate(wins, losses, scales.prior_wins, scales.prior_losses),
             conditions=scoring.conditions(health, scales),
         )
@@ -183,13 +210,14 @@ class Rating:
             return rated(0.0, {}, "sizing", why)
         lessons = [self.learned.get(_lesson(self._desk.markets[leg.market]), NOTHING_LEARNED) for leg in _legs(found)]
         extra = sum(lesson.extra_edge_bps for lesson in lessons)
+        sigma = _worst(buy.weather.sigma, sell.weather.sigma)
         verdict = slippage.judge(
             buy.levels,
             sell.levels,
             wanted,
-            latency_s_buy=buy.latency,
-            latency_s_sell=sell.latency,
-            sigma=_worst(buy.sigma, sell.sigma),
+            latency_s_buy=buy.weather.latency,
+            latency_s_sell=sell.weather.latency,
+            sigma=sigma,
             rules=rules.slippage,
             expected_profit_bps=found.net_bps,
             factor=min(lesson.threshold_factor for lesson in lessons),
@@ -198,31 +226,33 @@ class Rating:
         if not verdict.allowed:
             return rated(0.0, costs, "slippage", verdict)
         size = wanted * verdict.factor
-        estimate = slippage.expected(
-            buy.levels, sell.levels, size,
-            latency_s_buy=buy.latency, latency_s_sell=sell.latency, sigma=_worst(buy.sigma, sell.sigma),
-            rules=rules.slippage,
-        )  # fmt: skip
+        if verdict.factor < 1.0:
+            estimate = slippage.expected(
+                buy.levels, sell.levels, size,
+                latency_s_buy=buy.weather.latency, latency_s_sell=sell.weather.latency, sigma=sigma,
+                rules=rules.slippage,
+            )  # fmt: skip
+            if estimate is not None:
+                costs |= {
+                    "slippage_bps": estimate.total_bps,
+                    "walk_bps": estimate.walk_bps,
+                    "drift_bps": estimate.drift_bps,
+                    "impact_bps": estimate.impact_bps,
+                }
         net = _net_bps(buy.levels, sell.levels, size, found)
-        if estimate is None or net is None:
+        if net is None:
             why = Verdict(allowed=False, reason="The books no longer hold the size.", figures={})
             return rated(0.0, costs, "slippage", why)
-        left = net - estimate.charge_bps
+        drift, impact = costs["drift_bps"], costs["impact_bps"]
+        left = net - drift - impact
         demanded = min_net_bps + extra
-        costs |= {
-            "walk_bps": estimate.walk_bps,
-            "drift_bps": estimate.drift_bps,
-            "impact_bps": estimate.impact_bps,
-            "net_bps": net,
-            "after_costs_bps": left,
-            "demanded_bps": demanded,
-        }
+        costs |= {"net_bps": net, "after_costs_bps": left, "demanded_bps": demanded}
         notional = size * found.buy.vwap
         if not left >= demanded:
             why = Verdict(
                 allowed=False,
-                reason=f"Of {net:.2f} bps after fees {left:.2f} bps are left after drift ({estimate.drift_bps:.2f}) "
-                f"and impact ({estimate.impact_bps:.2f}); at least {demanded:.2f} bps are wanted"
+                reason=f"Of {net:.2f} bps after fees {left:.2f} bps are left after drift ({drift:.2f}) "
+                f"and impact ({impact:.2f}); at least {demanded:.2f} bps are wanted"
                 f"{f', {extra:.2f} of them for slippage seen' if extra else ''}.",
                 figures=costs,
             )

@@ -81,6 +81,13 @@ class BookSide:
         """Yield (price, size) from the best price outwards, at most ``depth`` of them."""
         return islice(self._walk(), depth)
 
+    def nearest(self, depth: int) -> list[Level]:
+        """Return :meth:`levels` as a list; read at once, where :meth:`levels` is for walks that end early."""
+        end = _PAIRS + 2 * len(self)
+        pairs = self.cells[max(end - 2 * depth, _PAIRS) : end].tolist()
+        keys, sizes = pairs[-2::-2], pairs[::-2]
+        return list(zip(keys if self.sign > 0 else [-key for key in keys], sizes, strict=True))
+
     def _walk(self) -> Iterator[Level]:
         cells, sign = self.cells, self.sign
         end, length = _PAIRS + 2 * len(self), 2 * FIRST_READ

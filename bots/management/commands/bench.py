@@ -15,6 +15,7 @@ BENCHMARKS = {
     "detect": "bytes received to decision over four exchanges, and how it grows from 10 to 1,000 pairs",
     "intent": "what the durable intent adds before orders leave, against a bare one-row commit",
     "recovery": "a host is killed with 1,000 orders unfinished: how long until it trades again",
+    "risk": "one judgement of an opportunity: breakers, rating, size, slippage, plan and limits",
     "snapshot": "a live page opens with up to 50,000 trades of a day: running totals against summing the trades",
 }
 
