@@ -98,6 +98,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Breakers' history", "history_toggle_off", "risk.breakerevent"),
                     _page("Breakers' settings", "tune", "risk.breakersettings"),
                     _page("Limits", "speed", "risk.risklimit"),
+                    _page("Allowed pairs", "checklist", "risk.allowedpair"),
                 ],
             },
             {

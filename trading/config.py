@@ -13,6 +13,7 @@ from risk.policy.rulebook import DEFAULTS, ScopeRules
 from risk.policy.score import ScoreScales, ScoreWeights
 from risk.policy.sizing import SizingRules
 from risk.policy.slippage import SlippageRules
+from risk.policy.limits import RouteLimits
 from trading.instruments import Market
 
 
@@ -81,6 +82,18 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     order_timeout_ms: float = 15_000.0
     max_quote_deviation_bps: float | None = None  # of a leg's mid from the median of the pair's markets; None: off
     max_daily_loss: Decimal | None = None  # in the quote asset; None: off
+    # Limits of the owner's open exposure at its worst case, in the quote asset; None: off.
+    max_exposure_asset: Decimal | None = None
+    max_exposure_exchange: Decimal | None = None
+    max_exposure_account: Decimal | None = None
+    max_exposure_global: Decimal | None = None
+    max_unhedged: Decimal | None = None  # of open trades: quote times seconds
+    max_orders_per_minute: int | None = None
+    allowed_pairs: frozenset[str] | None = None  # as ``BTC/USDT``; None: all
+    # What an exchange, by its code, or a pair adds on the routes through it; and whose limit a parameter is, by name.
+    exchange_limits: Mapping[str, RouteLimits] = {}
+    pair_limits: Mapping[str, RouteLimits] = {}
+    limit_sources: Mapping[str, str] = {}
     # Why a route (``<buy market>><sell market>``) is not traded; and why it is not with real money.
     untradable: Mapping[str, str] = {}
     unproven: Mapping[str, str] = {}

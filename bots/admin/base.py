@@ -6,20 +6,24 @@ import logging
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from django import forms
 from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_user_model
-from django.core.exceptions import ValidationError
-from django.db import models, transaction
+from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from unfold.admin import ModelAdmin, TabularInline
+from unfold.admin import ModelAdmin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from bots.fields import MoneyField
 from bots.models import sees_everything
+from risk.admin.service_pages import ReadOnly, ReadOnlyInline, ServiceForm, ServicePage
+
+__all__ = [
+    "ChoicesFilter", "PlatformAdmin", "ReadOnly", "ReadOnlyAdmin", "ReadOnlyInline", "ScopedRelatedFilter",
+    "ServiceAdmin", "ServiceForm", "visible",
+]  # fmt: skip
 
 logger = logging.getLogger("arb.admin")
 
@@ -62,8 +66,6 @@ class PlatformAdmin(ModelAdmin):
     """
 
     owner_path: ClassVar[str | None] = "owner"
-    # Columns a service writes to the log about, so the admin does not do so again.
-    audited_by_services: ClassVar[bool] = False
     list_per_page = 50
     list_filter_submit = False
     show_full_result_count = False
@@ -123,15 +125,6 @@ class PlatformAdmin(ModelAdmin):
         logger.warning("user %s asked for %s %r, which is not theirs to see", request.user.pk, opts.label, object_id)
         raise Http404(f"There is no {opts.verbose_name} {object_id[:40]!r} that you may see.")
 
-    def log_addition(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
-        return None if self.audited_by_services else super().log_addition(request, obj, message)
-
-    def log_change(self, request: HttpRequest, obj: models.Model, message: Any) -> Any:
-        return None if self.audited_by_services else super().log_change(request, obj, message)
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> Any:
-        return None if self.audited_by_services else super().log_deletions(request, queryset)
-
     def get_or_404(self, request: HttpRequest, object_id: str) -> Any:
         """Return the row if the user may see it."""
         row = self.get_object(request, unquote(object_id))
@@ -144,110 +137,11 @@ class PlatformAdmin(ModelAdmin):
         return HttpResponseRedirect(path if path.startswith(listing) else listing)
 
 
-class ReadOnly:
-    """Rows that the platform writes and nobody edits."""
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-
 class ReadOnlyAdmin(ReadOnly, PlatformAdmin):
     """A page of rows to be read."""
 
     actions = None
 
 
-class ReadOnlyInline(ReadOnly, TabularInline):
-    """Rows under their parent, to be read."""
-
-    extra = 0
-    can_delete = False
-    show_change_link = True
-    hide_title = True
-    tab = False
-
-
-class ServiceForm(forms.ModelForm):
-    """A form saved by a service, which also checks it.
-
-    When the fields are right, the service runs once in a savepoint that is rolled back: what it refuses becomes an
-    error of the form, with everything typed still in it. :meth:`perform` then runs it for good.
-    """
-
-    actor: Any = None
-
-    def perform(self, actor: Any) -> models.Model:
-        """Call the services with what was entered and return the row."""
-        raise NotImplementedError
-
-    def _clean_fields(self) -> None:
-        super()._clean_fields()
-        for name, field in self.fields.items():
-            if name in self.errors and isinstance(field, forms.ModelMultipleChoiceField):
-                # The autocomplete widget would look up what was refused, and fail on what is not a key.
-                self.data = self.data.copy()
-                self.data.setlist(self.add_prefix(name), [])
-
-    def _post_clean(self) -> None:
-        super()._post_clean()
-        if self.errors:
-            return
-        try:
-            with transaction.atomic():
-                self.perform(self.actor)
-                transaction.set_rollback(True)
-        except ValidationError as problem:
-            self._refuse(problem)
-
-    def _refuse(self, problem: ValidationError) -> None:
-        if not hasattr(problem, "error_dict"):
-            self.add_error(None, problem)
-            return
-        for field, errors in problem.error_dict.items():
-            self.add_error(field if field in self.fields else None, errors)
-
-
-class ServiceAdmin(PlatformAdmin):
-    """A page whose form is a :class:`ServiceForm`; deletion goes through :meth:`delete_by_service`."""
-
-    audited_by_services = True
-
-    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
-        form = super().get_form(request, obj, change=change, **kwargs)
-        return type(form.__name__, (form,), {"actor": request.user})
-
-    def save_form(self, request: HttpRequest, form: Any, change: bool) -> Any:
-        # The service saves; the form's own save would set relations past it.
-        return form.instance
-
-    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        saved = form.perform(request.user)
-        obj.pk = saved.pk
-        obj.refresh_from_db()
-
-    def save_related(self, request: HttpRequest, form: Any, formsets: Iterable[Any], change: bool) -> None:
-        """The service has set the relations."""
-
-    def construct_change_message(self, request: HttpRequest, form: Any, formsets: Any, add: bool = False) -> Any:
-        return []
-
-    def delete_by_service(self, request: HttpRequest, obj: Any) -> None:
-        """Call the service that deletes ``obj``; it may raise ValidationError."""
-        raise NotImplementedError
-
-    def delete_model(self, request: HttpRequest, obj: Any) -> None:
-        self.delete_by_service(request, obj)
-
-    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
-        try:
-            return super().delete_view(request, object_id, extra_context)
-        except ValidationError as problem:
-            self.message_user(request, " ".join(problem.messages), level="error")
-            name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-            return HttpResponseRedirect(reverse(name, args=[object_id]))
+class ServiceAdmin(ServicePage, PlatformAdmin):
+    """A page scoped by owner whose form is a :class:`ServiceForm`."""

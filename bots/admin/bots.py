@@ -24,6 +24,8 @@ from bots.models import UNFINISHED_TRADES, Bot, Trade, sees_everything
 from bots.selectors import profits_since
 from bots.services.bots import PARAMETERS, bot_create, bot_delete, bot_start, bot_stop, bot_update
 from bots.services.tradability import bot_routes
+from risk.rules import RULES
+from risk.selectors import limit_bounds, limits_binding, pairs_allowed
 
 _BUTTON = "border border-base-200 cursor-pointer font-medium px-2 py-1 rounded-default text-xs dark:border-base-700"
 
@@ -61,7 +63,10 @@ class BotAdmin(ServiceAdmin):
     search_fields = ("name", "owner__username")
     autocomplete_fields = ("pairs", "accounts")
     actions = ("bots_start", "bots_stop")
-    readonly_fields = ("observed", "observed_reason", "routes_left_out", "seen", "desired", "created_at", "updated_at")
+    readonly_fields = (
+        "observed", "observed_reason", "routes_left_out", "seen", "desired", "limits_that_bind", "created_at",
+        "updated_at",
+    )  # fmt: skip
     change_form_outer_before_template = "admin/bots/bot/buttons.html"
     fieldsets = (
         (None, {"fields": ("owner", "name", ("strategy", "mode"), "pairs", "accounts")}),
@@ -96,6 +101,7 @@ class BotAdmin(ServiceAdmin):
                 )
             },
         ),
+        ("Limits", {"fields": ("limits_that_bind",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -112,7 +118,7 @@ class BotAdmin(ServiceAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Bot | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)
         if obj is None:
-            fieldsets = tuple(item for item in fieldsets if item[0] != "State")
+            fieldsets = tuple(item for item in fieldsets if item[0] not in {"State", "Limits"})
         if sees_everything(request.user):
             return fieldsets
         own = (None, {"fields": tuple(name for name in fieldsets[0][1]["fields"] if name != "owner")})
@@ -133,6 +139,26 @@ class BotAdmin(ServiceAdmin):
         rows = [(route.replace(">", " to "), why) for route, why in routes.untradable.items()]
         rows += [(route.replace(">", " to "), f"Not with real money. {why}") for route, why in routes.unproven.items()]
         return format_html_join("", "<div><b>{}</b>: {}</div>", rows) if rows else "none"
+
+    @display(description="Limits that bind")
+    def limits_that_bind(self, bot: Bot) -> SafeString:
+        """List what holds for the bot, rule by rule, and whose limit or setting it is."""
+        exchanges = [account.exchange.code for account in bot.accounts.all()]
+        bounds = limit_bounds(
+            owner_id=bot.owner_id, bot_id=bot.pk, exchanges=exchanges, pairs=[str(pair) for pair in bot.pairs.all()]
+        )
+        own = {name: getattr(bot, name, None) for name in RULES}
+        rows = [
+            (
+                f"{binding.rule.label} ({binding.where})" if binding.where else binding.rule.label,
+                binding.rule.text(binding.value),
+                binding.source,
+            )
+            for binding in limits_binding(bounds, own)
+        ]
+        if allowed := pairs_allowed(owner_id=bot.owner_id, bot_id=bot.pk):
+            rows.append(("Allowed pairs", ", ".join(sorted(allowed.pairs)) or "none", allowed.source))
+        return format_html_join("", "<div><b>{}</b>: {} <small>({})</small></div>", rows)
 
     @display(description="Desired", ordering="desired_state")
     def desired(self, bot: Bot) -> SafeString:

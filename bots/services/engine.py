@@ -16,7 +16,7 @@ from bots.selectors import midnight_utc, profits_since, trades_unfinished
 from bots.services.bots import bot_observe
 from bots.services.installation import installation_get
 from bots.services.tradability import bot_routes
-from risk.selectors import limits_apply, resolved_limits
+from risk.selectors import limit_bounds, limits_apply, pairs_allowed
 from trading.config import AccountConfig, BotConfig, OwnerConfig
 from trading.instruments import money
 from trading.messages import TradeState
@@ -150,4 +150,6 @@ def _bot_config(bot: Bot, exposed: Mapping[str, str]) -> BotConfig:
     config = BotConfig(
         bot_id=bot.pk, name=bot.name, mode=bot.mode, markets=routes.markets, accounts=accounts, **parameters
     )
-    return limits_apply(config, resolved_limits(owner_id=bot.owner_id, bot_id=bot.pk))
+    pairs = {f"{market.base}/{market.quote}" for market in routes.markets}
+    bounds = limit_bounds(owner_id=bot.owner_id, bot_id=bot.pk, exchanges=accounts.keys(), pairs=pairs)
+    return limits_apply(config, bounds, pairs_allowed(owner_id=bot.owner_id, bot_id=bot.pk))

@@ -32,6 +32,7 @@ _USER_RIGHTS: dict[str, tuple[str, ...]] = {
     "bots.tradingpair": ("view",),
     "risk.breakerevent": ("view",),
     "risk.circuitbreaker": ("view",),
+    "risk.allowedpair": ("view",),
     "risk.risklimit": ("view",),
 }
 _OPERATOR_APPS = ("bots", "risk", "django_celery_beat")

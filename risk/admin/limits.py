@@ -2,117 +2,128 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Q
-from django.http import HttpRequest
-from unfold.admin import ModelAdmin
+from django.http import HttpRequest, HttpResponse
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminTextInputWidget
 
+from risk.admin.service_pages import RiskForm, RiskPage, operates
 from risk.models import RiskLimit
-from risk.rules import RULES
+from risk.rules import LEAST, RULES, figure
+from risk.selectors import bots_running_under
 from risk.services.limits import limit_create, limit_delete, limit_update
 
-_OPERATE_ALL = "bots.operate_all"
+# ASCII only: Decimal() would also read full-width digits and 1_000, which a form should question.
+_NUMBER = re.compile(r"[+-]?(\d{1,40}(\.\d{0,40})?|\.\d{1,40})([eE][+-]?\d{1,4})?", re.ASCII)
+_TOO_LARGE = Decimal(1_000_000_000)  # for the column's 15 digits with 6 places
+_LEAST = Decimal(LEAST)
 
 
-class RiskLimitForm(forms.ModelForm):
-    """A limit as an operator edits it; the version it was opened at goes with it."""
+class LimitField(forms.DecimalField):
+    """A limit as a person types it; what is no plain number is refused with what was given."""
 
-    seen_version = forms.IntegerField(widget=forms.HiddenInput, required=False)
+    def to_python(self, value: Any) -> Decimal | None:
+        text = str(value).strip() if value is not None else ""
+        if text and not _NUMBER.fullmatch(text):
+            raise ValidationError(
+                f"Enter a plain decimal number such as 0.25, with a point and without thousands marks "
+                f"(given {text[:40]!r}).",
+                code="invalid",
+            )
+        number = super().to_python(value)
+        if number is None:
+            return None
+        if abs(number) >= _TOO_LARGE:
+            raise ValidationError(f"Must be below {_TOO_LARGE} (given {text[:40]}).", code="max_digits")
+        if number % _LEAST:
+            raise ValidationError(f"At most 6 decimal places (given {text[:40]}).", code="max_decimal_places")
+        return number
+
+
+class RiskLimitForm(RiskForm):
+    """A limit as an operator edits it."""
+
+    value = LimitField(max_digits=15, decimal_places=6, widget=UnfoldAdminTextInputWidget)
 
     class Meta:
         model = RiskLimit
-        fields = ("scope", "owner", "bot", "rule", "value", "note")
+        fields = ("scope", "owner", "bot", "exchange", "pair", "rule", "value", "note")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.instance.pk is not None:
             self.fields["seen_version"].initial = self.instance.version
+            self.initial["value"] = figure(self.instance.value)
 
-    def clean(self) -> dict[str, Any]:
-        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+    def perform(self, actor: Any) -> RiskLimit:
+        given = self.cleaned_data
         if self.instance.pk is not None:
-            with transaction.atomic():
-                stored = RiskLimit.objects.select_for_update(of=("self",)).get(pk=self.instance.pk)
-                if stored.version != cleaned.get("seen_version"):
-                    raise ValidationError(
-                        f"Somebody changed this limit meanwhile: it is {stored.value:f} now. Open it again.",
-                        code="stale",
-                    )
-        return cleaned
+            return limit_update(
+                actor=actor,
+                limit=self.instance,
+                value=given["value"],
+                note=given["note"],
+                seen_version=given["seen_version"],
+            )
+        subjects = {f"{name}_id": getattr(given[name], "pk", None) for name in ("owner", "bot", "exchange", "pair")}
+        return limit_create(
+            actor=actor, scope=given["scope"], rule=given["rule"], value=given["value"], note=given["note"], **subjects
+        )
 
 
 @admin.register(RiskLimit)
-class RiskLimitAdmin(ModelAdmin):
+class RiskLimitAdmin(RiskPage):
     form = RiskLimitForm
     list_display = ("rule", "scope", "subject", "limit", "note", "version", "changed_at")
     list_filter = (("scope", ChoicesDropdownFilter), ("rule", ChoicesDropdownFilter))
-    search_fields = ("note", "owner__username", "bot__name")
-    autocomplete_fields = ("bot",)
+    search_fields = ("note", "owner__username", "bot__name", "exchange__code", "pair__base__code")
+    autocomplete_fields = ("bot", "exchange", "pair")
+    delete_confirmation_template = "admin/risk/delete_bound.html"
+    fieldsets = (
+        (None, {"fields": ("scope", "owner", "bot", "exchange", "pair", "rule", "value", "note", "seen_version")}),
+    )
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        rows = super().get_queryset(request).select_related("owner", "bot")
-        if request.user.has_perm(_OPERATE_ALL):
+        rows = super().get_queryset(request).select_related("owner", "bot", "exchange", "pair")
+        if operates(request):
             return rows
-        mine = Q(owner=request.user.pk) | Q(bot__owner=request.user.pk) | Q(scope=RiskLimit.Scope.GLOBAL)
-        return rows.filter(mine)
+        everybody = (RiskLimit.Scope.GLOBAL, RiskLimit.Scope.EXCHANGE, RiskLimit.Scope.PAIR)
+        return rows.filter(Q(owner=request.user.pk) | Q(bot__owner=request.user.pk) | Q(scope__in=everybody))
 
     def get_readonly_fields(self, request: HttpRequest, obj: RiskLimit | None = None) -> Any:
-        return ("scope", "owner", "bot", "rule") if obj is not None else ()
-
-    def get_actions(self, request: HttpRequest) -> dict[str, Any]:
-        actions = super().get_actions(request)
-        actions.pop("delete_selected", None)
-        return actions
+        return ("scope", "owner", "bot", "exchange", "pair", "rule") if obj is not None else ()
 
     @display(description="For")
     def subject(self, limit: RiskLimit) -> str:
-        return str(limit.bot or limit.owner or "everybody")
+        return limit.source
 
     @display(description="Limit", ordering="value")
     def limit(self, limit: RiskLimit) -> str:
         rule = RULES.get(limit.rule)
-        bound = "" if rule is None else "at most " if rule.tighter == "lower" else "at least "
-        value = f"{limit.value:f}".rstrip("0").rstrip(".")
-        return f"{bound}{value} {rule.unit if rule else ''}"
+        return rule.text(limit.value) if rule is not None else figure(limit.value)
 
-    # The services save and audit.
-    def save_model(self, request: HttpRequest, obj: RiskLimit, form: Any, change: bool) -> None:
-        if change:
-            saved = limit_update(
-                actor=request.user,
-                limit=obj,
-                value=obj.value,
-                note=obj.note,
-                seen_version=form.cleaned_data["seen_version"],
-            )
-        else:
-            saved = limit_create(
-                actor=request.user,
-                scope=obj.scope,
-                rule=obj.rule,
-                value=obj.value,
-                owner_id=obj.owner_id,
-                bot_id=obj.bot_id,
-                note=obj.note,
-            )
-        obj.pk = saved.pk
-        obj.refresh_from_db()
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        limit = self.get_object(request, object_id)
+        context: dict[str, Any] = {}
+        if limit is not None:
+            context = {
+                "running_bots": bots_running_under(limit),
+                "question": f"Remove the limit {limit}, {self.limit(limit)}?",
+                "bound": "It is over these running bots, which go on without it at once:",
+                "seen": {"seen_version": limit.version},
+            }
+        return super().delete_view(request, object_id, {**context, **(extra_context or {})})
 
-    def delete_model(self, request: HttpRequest, obj: RiskLimit) -> None:
-        limit_delete(actor=request.user, limit=obj)
-
-    def log_addition(self, request: HttpRequest, obj: Any, message: Any) -> None:
-        """The service has."""
-
-    def log_change(self, request: HttpRequest, obj: Any, message: Any) -> None:
-        """The service has."""
-
-    def log_deletions(self, request: HttpRequest, queryset: Any) -> None:
-        """The service has."""
+    def delete_by_service(self, request: HttpRequest, obj: RiskLimit) -> None:
+        seen = request.POST.get("seen_version", "")
+        limit_delete(
+            actor=request.user, limit=obj, seen_version=int(seen) if re.fullmatch(r"[0-9]{1,9}", seen) else None
+        )

@@ -3,5 +3,7 @@
 from risk.models.breaker_settings import BreakerSettings
 from risk.models.breakers import BreakerEvent, CircuitBreaker
 from risk.models.limits import RiskLimit
+from risk.models.pairs import AllowedPair
+from risk.models.revision import RiskRevision
 
-__all__ = ["BreakerEvent", "BreakerSettings", "CircuitBreaker", "RiskLimit"]
+__all__ = ["AllowedPair", "BreakerEvent", "BreakerSettings", "CircuitBreaker", "RiskLimit", "RiskRevision"]

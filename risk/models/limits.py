@@ -9,11 +9,12 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 
-from risk.rules import RULES
+from risk.policy.layers import layer_name
+from risk.rules import RULES, Rule
 
 
 class RiskLimit(models.Model):
-    """One bound on one parameter, for everybody, for an owner's bots or for one bot.
+    """One bound on one parameter: for everybody, an owner's bots, one bot, or routes over an exchange or of a pair.
 
     ``version`` counts changes: a form that was opened before another change is refused.
     """
@@ -22,6 +23,8 @@ class RiskLimit(models.Model):
         GLOBAL = "global", "Everybody"
         OWNER = "owner", "One owner"
         BOT = "bot", "One bot"
+        EXCHANGE = "exchange", "One exchange"
+        PAIR = "pair", "One pair"
 
     scope = models.CharField(max_length=8, choices=Scope.choices, default=Scope.GLOBAL)
     owner = models.ForeignKey(
@@ -31,6 +34,14 @@ class RiskLimit(models.Model):
     bot = models.ForeignKey(
         "bots.Bot", on_delete=models.CASCADE, null=True, blank=True, related_name="+",
         help_text="For the scope of one bot.",
+    )  # fmt: skip
+    exchange = models.ForeignKey(
+        "bots.Exchange", on_delete=models.CASCADE, null=True, blank=True, related_name="+",
+        help_text="For the scope of one exchange: every route with a leg on it.",
+    )  # fmt: skip
+    pair = models.ForeignKey(
+        "bots.TradingPair", on_delete=models.CASCADE, null=True, blank=True, related_name="+",
+        help_text="For the scope of one pair: every route of it.",
     )  # fmt: skip
     rule = models.CharField(max_length=32, choices=[(rule.name, rule.label) for rule in RULES.values()])
     # Limits are settings, not sums: 15 digits are exact on every database.
@@ -44,11 +55,14 @@ class RiskLimit(models.Model):
         verbose_name = "risk limit"
         constraints = [
             models.CheckConstraint(
-                condition=Q(scope="global", owner__isnull=True, bot__isnull=True)
-                | Q(scope="owner", owner__isnull=False, bot__isnull=True)
-                | Q(scope="bot", owner__isnull=True, bot__isnull=False),
+                condition=Q(scope="global", owner=None, bot=None, exchange=None, pair=None)
+                | Q(scope="owner", owner__isnull=False, bot=None, exchange=None, pair=None)
+                | Q(scope="bot", owner=None, bot__isnull=False, exchange=None, pair=None)
+                | Q(scope="exchange", owner=None, bot=None, exchange__isnull=False, pair=None)
+                | Q(scope="pair", owner=None, bot=None, exchange=None, pair__isnull=False),
                 name="risk_limit_scope",
-                violation_error_message="Name the owner for one owner, the bot for one bot, and nothing for everybody.",
+                violation_error_message="Name the one owner, bot, exchange or pair the scope is of, and no other; "
+                "nothing for everybody.",
             ),
             models.UniqueConstraint(
                 fields=["rule"], condition=Q(scope="global"), name="risk_limit_global",
@@ -62,19 +76,41 @@ class RiskLimit(models.Model):
                 fields=["rule", "bot"], condition=Q(scope="bot"), name="risk_limit_bot",
                 violation_error_message="There is already a limit of this rule for this bot: change that one.",
             ),
+            models.UniqueConstraint(
+                fields=["rule", "exchange"], condition=Q(scope="exchange"), name="risk_limit_exchange",
+                violation_error_message="There is already a limit of this rule for this exchange: change that one.",
+            ),
+            models.UniqueConstraint(
+                fields=["rule", "pair"], condition=Q(scope="pair"), name="risk_limit_pair",
+                violation_error_message="There is already a limit of this rule for this pair: change that one.",
+            ),
             models.CheckConstraint(condition=Q(value__gte=0), name="risk_limit_not_negative"),
         ]  # fmt: skip
 
     def __str__(self) -> str:
-        subject = self.get_scope_display().lower() if self.scope == self.Scope.GLOBAL else (self.bot or self.owner)
-        return f"{self.get_rule_display()} for {subject}"
+        return f"{self.get_rule_display()} for {self.source}"
+
+    @property
+    def source(self) -> str:
+        """Whose limit it is, as in ``exchange binance-sim``; reads the row it names."""
+        subject = str(self.exchange.code if self.exchange else self.owner or self.bot or self.pair or "")
+        return layer_name(self.scope, subject)
 
     def clean(self) -> None:
         super().clean()
         rule = RULES.get(self.rule)
-        if rule is None or not isinstance(self.value, Decimal):  # refused already, or not given
+        if rule is None:  # refused already
             return
-        if not (self.value.is_finite() and rule.low <= self.value <= rule.high):
+        if self.scope in {self.Scope.EXCHANGE, self.Scope.PAIR} and not rule.by_route:
             raise ValidationError(
-                {"value": f"Must be between {rule.low} and {rule.high} {rule.unit} (given {self.value})."}
+                {"rule": f"{rule.label} is of a bot as a whole: set it for everybody, an owner or a bot."}
             )
+        value: object = self.value
+        if isinstance(value, Decimal):  # else refused already, or not given
+            self._value_check(rule, value)
+
+    def _value_check(self, rule: Rule, value: Decimal) -> None:
+        if not (value.is_finite() and rule.low <= value <= rule.high):
+            raise ValidationError({"value": f"Must be between {rule.low} and {rule.high} {rule.unit} (given {value})."})
+        if rule.kind == "count" and value != value.to_integral_value():
+            raise ValidationError({"value": f"Must be a whole number of {rule.unit} (given {value})."})

@@ -6,14 +6,16 @@ is the order of checking; the first refusal is the decision's reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
+from typing import TypeVar
 
 import msgspec
 
+from risk.policy.layers import FLOORS
 from risk.policy.verdict import ALLOWED, Verdict
 
-# Floats are compared as "not within", so that NaN is refused rather than let through.
+# Everything is compared as "not within", so that NaN is refused rather than let through.
 
 
 class LegNeed(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,17 +37,35 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
     book_age_ms: float  # of the older book
     quote_deviation_bps: float = 0.0  # of the farther leg's mid from the median mid of the pair's markets
     needs: tuple[LegNeed, ...] = ()
+    base: str = ""
+    exchanges: tuple[str, ...] = ()  # codes of the legs' exchanges
+    accounts: tuple[str, ...] = ()  # of the legs, as in LegNeed
+    orders: int = 2  # that it sends at once
+
+    @property
+    def pair(self) -> str:
+        return f"{self.base}/{self.quote}"
 
 
 class Situation(msgspec.Struct, frozen=True, kw_only=True):
-    """What the bot holds already."""
+    """What the bot and its owner hold already.
+
+    Exposures are the owner's open ones without this trade, in the proposal's quote asset, each at its worst case: an
+    order of unknown outcome, a residual and an open leg count in full.
+    """
 
     open_trades: int = 0
     realised_today: Decimal = Decimal(0)  # in the quote asset, since midnight UTC
+    exposure_by_asset: Mapping[str, Decimal] = {}
+    exposure_by_exchange: Mapping[str, Decimal] = {}
+    exposure_by_account: Mapping[str, Decimal] = {}
+    exposure_total: Decimal = Decimal(0)
+    unhedged: Decimal = Decimal(0)  # of open trades: notional in the quote asset times seconds
+    orders_last_minute: int = 0
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """A bot's limits; None switches a limit off."""
+    """A bot's limits; None switches a limit off. ``sources`` says by the limit's name which layer it is of."""
 
     max_trade_notional: Decimal
     max_open_trades: int
@@ -54,7 +74,61 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_book_age_ms: float
     max_quote_deviation_bps: float | None = None
     max_daily_loss: Decimal | None = None
+    max_exposure_asset: Decimal | None = None
+    max_exposure_exchange: Decimal | None = None
+    max_exposure_account: Decimal | None = None
+    max_exposure_global: Decimal | None = None
+    max_unhedged: Decimal | None = None
+    max_orders_per_minute: int | None = None
+    allowed_pairs: frozenset[str] | None = None  # as ``BTC/USDT``; None: all
+    sources: Mapping[str, str] = {}
 
+
+class RouteLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one exchange or one pair adds to a bot's limits on the routes through it; None adds nothing.
+
+    ``source`` names the layer, such as ``exchange binance``.
+    """
+
+    source: str
+    max_trade_notional: Decimal | None = None
+    max_open_trades: int | None = None
+    min_net_edge_bps: float | None = None
+    max_edge_bps: float | None = None
+    max_book_age_ms: float | None = None
+    max_quote_deviation_bps: float | None = None
+    max_daily_loss: Decimal | None = None
+    max_exposure_asset: Decimal | None = None
+    max_exposure_exchange: Decimal | None = None
+    max_exposure_account: Decimal | None = None
+    max_exposure_global: Decimal | None = None
+    max_unhedged: Decimal | None = None
+    max_orders_per_minute: int | None = None
+
+
+ROUTE_RULES = tuple(name for name in RouteLimits.__struct_fields__ if name != "source")
+
+
+def tighten(limits: Limits, *routes: RouteLimits) -> Limits:
+    """Return the limits with each bound no looser than those of the route's exchanges and pair.
+
+    Of equal bounds the one that was there stays. Callers keep the result by route: it changes only with the limits.
+    """
+    changes: dict[str, Decimal | float | int] = {}
+    sources = dict(limits.sources)
+    for route in routes:
+        for name in ROUTE_RULES:
+            bound = getattr(route, name)
+            if bound is None:
+                continue
+            present = changes.get(name, getattr(limits, name))
+            if present is None or not (bound <= present if name in FLOORS else bound >= present):
+                changes[name] = bound
+                sources[name] = route.source
+    return msgspec.structs.replace(limits, **changes, sources=sources) if changes else limits
+
+
+ZERO = Decimal(0)
 
 Rule = Callable[[Proposal, Situation, Limits], Verdict]
 
@@ -63,11 +137,38 @@ def _refuse(reason: str, **figures: float | int | str) -> Verdict:
     return Verdict(allowed=False, reason=reason, figures=figures)
 
 
+Number = TypeVar("Number", Decimal, float, int)
+
+
+def _within(value: Number, most: Number) -> bool:
+    """Return whether ``value`` is at most ``most``; a Decimal NaN would raise where a float compares false."""
+    return value == value and most == most and value <= most  # noqa: PLR0124 - only NaN is not itself
+
+
+def _by(limits: Limits, name: str) -> str:
+    """Return which layer a limit is of, as the end of a sentence."""
+    source = limits.sources.get(name)
+    return f" ({source})" if source else ""
+
+
+def allowed_pair(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse a pair that is not on the list, where there is one."""
+    allowed = limits.allowed_pairs
+    if allowed is not None and proposal.pair not in allowed:
+        named = ", ".join(sorted(allowed)) or "none"
+        return _refuse(
+            f"{proposal.pair} is not among the pairs that may be traded: {named}{_by(limits, 'allowed_pairs')}.",
+            pair=proposal.pair,
+        )
+    return ALLOWED
+
+
 def book_age(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse books older than ``max_book_age_ms``: what they show may be gone."""
     if not proposal.book_age_ms <= limits.max_book_age_ms:
         return _refuse(
-            f"The older book is {proposal.book_age_ms:.0f} ms old; at most {limits.max_book_age_ms:.0f} ms is allowed.",
+            f"The older book is {proposal.book_age_ms:.0f} ms old; at most {limits.max_book_age_ms:.0f} ms is allowed"
+            f"{_by(limits, 'max_book_age_ms')}.",
             book_age_ms=proposal.book_age_ms,
             max_book_age_ms=limits.max_book_age_ms,
         )
@@ -78,7 +179,8 @@ def min_net_edge(proposal: Proposal, situation: Situation, limits: Limits) -> Ve
     """Refuse an edge after fees below ``min_net_edge_bps``."""
     if not proposal.net_bps >= limits.min_net_edge_bps:
         return _refuse(
-            f"The edge after fees is {proposal.net_bps:.2f} bps; at least {limits.min_net_edge_bps:.2f} bps is wanted.",
+            f"The edge after fees is {proposal.net_bps:.2f} bps; at least {limits.min_net_edge_bps:.2f} bps is wanted"
+            f"{_by(limits, 'min_net_edge_bps')}.",
             net_bps=proposal.net_bps,
             min_net_edge_bps=limits.min_net_edge_bps,
         )
@@ -89,7 +191,8 @@ def max_edge(proposal: Proposal, situation: Situation, limits: Limits) -> Verdic
     """Refuse an edge above ``max_edge_bps``: too good to be true is a wrong price or another coin of the same name."""
     if not proposal.gross_bps <= limits.max_edge_bps:
         return _refuse(
-            f"The edge before fees is {proposal.gross_bps:.1f} bps, above {limits.max_edge_bps:.1f} bps: "
+            f"The edge before fees is {proposal.gross_bps:.1f} bps, above {limits.max_edge_bps:.1f} bps"
+            f"{_by(limits, 'max_edge_bps')}: "
             "too good to be true, check that both markets trade the same asset.",
             gross_bps=proposal.gross_bps,
             max_edge_bps=limits.max_edge_bps,
@@ -103,7 +206,7 @@ def quote_deviation(proposal: Proposal, situation: Situation, limits: Limits) ->
     if allowed is not None and not proposal.quote_deviation_bps <= allowed:
         return _refuse(
             f"A leg's price stands {proposal.quote_deviation_bps:.1f} bps from the median of the pair's markets; "
-            f"at most {allowed:.1f} bps are allowed.",
+            f"at most {allowed:.1f} bps are allowed{_by(limits, 'max_quote_deviation_bps')}.",
             quote_deviation_bps=proposal.quote_deviation_bps,
             max_quote_deviation_bps=allowed,
         )
@@ -112,10 +215,10 @@ def quote_deviation(proposal: Proposal, situation: Situation, limits: Limits) ->
 
 def trade_amount(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse a trade larger than ``max_trade_notional``; sizing is to stay below it, so this is the last wall."""
-    if proposal.notional > limits.max_trade_notional:
+    if not _within(proposal.notional, limits.max_trade_notional):
         return _refuse(
             f"The trade is worth {proposal.notional:f} {proposal.quote}; "
-            f"at most {limits.max_trade_notional:f} {proposal.quote} are allowed.",
+            f"at most {limits.max_trade_notional:f} {proposal.quote} are allowed{_by(limits, 'max_trade_notional')}.",
             notional=str(proposal.notional),
             max_trade_notional=str(limits.max_trade_notional),
         )
@@ -124,9 +227,10 @@ def trade_amount(proposal: Proposal, situation: Situation, limits: Limits) -> Ve
 
 def open_trades(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse more than ``max_open_trades`` at the same time."""
-    if situation.open_trades >= limits.max_open_trades:
+    if not situation.open_trades < limits.max_open_trades:
         return _refuse(
-            f"{situation.open_trades} trades are open; at most {limits.max_open_trades} are allowed.",
+            f"{situation.open_trades} trades are open; at most {limits.max_open_trades} are allowed"
+            f"{_by(limits, 'max_open_trades')}.",
             open_trades=situation.open_trades,
             max_open_trades=limits.max_open_trades,
         )
@@ -136,12 +240,88 @@ def open_trades(proposal: Proposal, situation: Situation, limits: Limits) -> Ver
 def daily_loss(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse further trades once the day's loss has reached ``max_daily_loss``."""
     allowed = limits.max_daily_loss
-    if allowed is not None and -situation.realised_today >= allowed:
+    if allowed is None:
+        return ALLOWED
+    loss = -situation.realised_today
+    if not _within(loss, allowed) or loss == allowed:
         return _refuse(
-            f"Today's loss is {-situation.realised_today:f} {proposal.quote}; "
-            f"trading stops at {allowed:f} {proposal.quote} until midnight UTC.",
+            f"Today's loss is {loss:f} {proposal.quote}; "
+            f"trading stops at {allowed:f} {proposal.quote} until midnight UTC{_by(limits, 'max_daily_loss')}.",
             realised_today=str(situation.realised_today),
             max_daily_loss=str(allowed),
+        )
+    return ALLOWED
+
+
+def asset_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse more than ``max_exposure_asset`` in the traded asset."""
+    held = situation.exposure_by_asset.get(proposal.base, ZERO)
+    return _exposure(proposal, limits, "max_exposure_asset", f"in {proposal.base}", held)
+
+
+def exchange_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse more than ``max_exposure_exchange`` on any exchange of the route."""
+    for exchange in proposal.exchanges:
+        held = situation.exposure_by_exchange.get(exchange, ZERO)
+        verdict = _exposure(proposal, limits, "max_exposure_exchange", f"on {exchange}", held)
+        if not verdict.allowed:
+            return verdict
+    return ALLOWED
+
+
+def account_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse more than ``max_exposure_account`` on any account of the route."""
+    for account in proposal.accounts:
+        held = situation.exposure_by_account.get(account, ZERO)
+        verdict = _exposure(proposal, limits, "max_exposure_account", f"of account {account}", held)
+        if not verdict.allowed:
+            return verdict
+    return ALLOWED
+
+
+def total_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse more than ``max_exposure_global`` over all assets, exchanges and accounts."""
+    return _exposure(proposal, limits, "max_exposure_global", "over everything", situation.exposure_total)
+
+
+def _exposure(proposal: Proposal, limits: Limits, name: str, where: str, held: Decimal) -> Verdict:
+    """Judge what is held and this trade on top: at its worst one leg fills and the other does not."""
+    allowed: Decimal | None = getattr(limits, name)
+    if allowed is None:
+        return ALLOWED
+    exposure = held + proposal.notional
+    if not _within(exposure, allowed):
+        return _refuse(
+            f"The exposure {where} would be {exposure:f} {proposal.quote} at its worst; "
+            f"at most {allowed:f} {proposal.quote} are allowed{_by(limits, name)}.",
+            **{"exposure": str(exposure), name: str(allowed)},
+        )
+    return ALLOWED
+
+
+def unhedged_time(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse further trades while open ones have stood unhedged for more than ``max_unhedged``."""
+    allowed = limits.max_unhedged
+    if allowed is not None and not _within(situation.unhedged, allowed):
+        return _refuse(
+            f"Open trades have stood unhedged for {situation.unhedged:f} {proposal.quote} x s; "
+            f"at most {allowed:f} {proposal.quote} x s are allowed{_by(limits, 'max_unhedged')}.",
+            unhedged=str(situation.unhedged),
+            max_unhedged=str(allowed),
+        )
+    return ALLOWED
+
+
+def order_rate(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse a trade whose orders would be more than ``max_orders_per_minute`` with those of the last 60 seconds."""
+    allowed = limits.max_orders_per_minute
+    orders = situation.orders_last_minute + proposal.orders
+    if allowed is not None and not orders <= allowed:
+        return _refuse(
+            f"It would be {orders} orders within a minute; at most {allowed} are allowed"
+            f"{_by(limits, 'max_orders_per_minute')}.",
+            orders=orders,
+            max_orders_per_minute=allowed,
         )
     return ALLOWED
 
@@ -149,7 +329,7 @@ def daily_loss(proposal: Proposal, situation: Situation, limits: Limits) -> Verd
 def free_balance(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse a leg that its account cannot pay for after everything that is reserved already."""
     for need in proposal.needs:
-        if need.needed > need.free:
+        if not _within(need.needed, need.free):
             return _refuse(
                 f"Account {need.account} has {need.free:f} {need.asset} free; the leg needs {need.needed:f}.",
                 asset=need.asset,
@@ -161,13 +341,20 @@ def free_balance(proposal: Proposal, situation: Situation, limits: Limits) -> Ve
 
 # The cheapest and most telling first; the name is what a Decision's ``check`` says.
 RULES: Sequence[tuple[str, Rule]] = (
+    ("allowed_pair", allowed_pair),
     ("book_age", book_age),
     ("max_edge", max_edge),
     ("quote_deviation", quote_deviation),
     ("min_net_edge", min_net_edge),
     ("open_trades", open_trades),
     ("daily_loss", daily_loss),
+    ("order_rate", order_rate),
+    ("unhedged_time", unhedged_time),
     ("trade_amount", trade_amount),
+    ("asset_exposure", asset_exposure),
+    ("exchange_exposure", exchange_exposure),
+    ("account_exposure", account_exposure),
+    ("total_exposure", total_exposure),
     ("free_balance", free_balance),
 )
 

@@ -1,8 +1,21 @@
-"""What the risk app knows, read for others: limits and circuit breakers."""
+"""What the risk app knows, read for others, a file an idea."""
 
 from risk.selectors.breakers import breaker_rules, breaker_settings, breakers_tripped
-from risk.selectors.limits import MONEY_RULES, limits_apply, resolved_limits
+from risk.selectors.limits import (
+    MONEY_RULES,
+    AllowedPairs,
+    bots_running_under,
+    is_last_pair,
+    limit_bounds,
+    limits_apply,
+    limits_binding,
+    limits_overlapping,
+    pairs_allowed,
+    risk_revision,
+)
 
 __all__ = [
-    "MONEY_RULES", "breaker_rules", "breaker_settings", "breakers_tripped", "limits_apply", "resolved_limits",
+    "MONEY_RULES", "AllowedPairs", "bots_running_under", "breaker_rules", "breaker_settings", "breakers_tripped",
+    "is_last_pair", "limit_bounds", "limits_apply", "limits_binding", "limits_overlapping", "pairs_allowed",
+    "risk_revision",
 ]  # fmt: skip

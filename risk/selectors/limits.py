@@ -1,46 +1,218 @@
-"""Which limits bind a bot, and what they leave of its parameters."""
+"""Which limits and allowed pairs bind a bot, and what they leave of its parameters."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from decimal import Decimal
+from typing import Any, NamedTuple
 
 import msgspec
-from django.db.models import Q
+from django.apps import apps
+from django.db.models import Q, QuerySet
 
-from risk.models import RiskLimit
-from risk.rules import RULES
+from risk.models import AllowedPair, RiskLimit, RiskRevision
+from risk.policy.layers import Bound, Layer, LayerScope, layer_name, tightest
+from risk.policy.limits import RouteLimits
+from risk.rules import RULES, Rule
 from trading.config import BotConfig
 
-# Parameters that are off until a limit is set; those in money stay Decimal.
-MONEY_RULES = frozenset({"max_daily_loss", "max_repair_loss"})
+OWN_SETTING = "the bot's own setting"
 
 
-def resolved_limits(*, owner_id: int, bot_id: int) -> dict[str, Decimal]:
-    """Return the tightest limit of each rule over a bot: everybody's, its owner's and its own."""
-    binding = RiskLimit.objects.filter(
-        Q(scope=RiskLimit.Scope.GLOBAL)
-        | Q(scope=RiskLimit.Scope.OWNER, owner_id=owner_id)
-        | Q(scope=RiskLimit.Scope.BOT, bot_id=bot_id)
+class LimitBounds(NamedTuple):
+    """The limits over a bot, by rule: everywhere; by exchange code and by pair (``BTC/USDT``) on the routes of it."""
+
+    everywhere: Mapping[str, Bound]
+    exchanges: Mapping[str, Mapping[str, Bound]] = {}
+    pairs: Mapping[str, Mapping[str, Bound]] = {}
+
+
+class AllowedPairs(NamedTuple):
+    """The pairs that every list over a bot has, and whose lists these are."""
+
+    pairs: frozenset[str]
+    source: str
+
+
+class Binding(NamedTuple):
+    """What binds a bot by one rule. ``where`` is empty for everywhere, else ``exchange alpha`` or ``pair BTC/USDT``."""
+
+    rule: Rule
+    value: Decimal
+    where: str
+    source: str
+
+
+# --- limits --------------------------------------------------------------------------------------------------------
+
+
+def limit_bounds(
+    *, owner_id: int, bot_id: int, exchanges: Collection[str] = (), pairs: Collection[str] = ()
+) -> LimitBounds:
+    """Return the tightest limit of each rule over a bot, and those of its exchanges (codes) and pairs; one query."""
+    bases = {pair.partition("/")[0] for pair in pairs}
+    rows = RiskLimit.objects.filter(
+        Q(scope=LayerScope.GLOBAL)
+        | Q(scope=LayerScope.OWNER, owner_id=owner_id)
+        | Q(scope=LayerScope.BOT, bot_id=bot_id)
+        | Q(scope=LayerScope.EXCHANGE, exchange__code__in=exchanges)
+        | Q(scope=LayerScope.PAIR, pair__base__in=bases)
+    ).order_by("pk")
+    everywhere: list[Layer] = []
+    by_exchange: defaultdict[str, list[Layer]] = defaultdict(list)
+    by_pair: defaultdict[str, list[Layer]] = defaultdict(list)
+    for scope, rule, value, owner, bot, exchange, base, quote in rows.values_list(
+        "scope", "rule", "value", "owner__username", "bot__name", "exchange__code", "pair__base_id", "pair__quote_id"
+    ):
+        if rule not in RULES:
+            continue
+        pair = f"{base}/{quote}"
+        if scope == LayerScope.EXCHANGE:
+            by_exchange[exchange].append(Layer(scope=LayerScope(scope), subject=exchange, rule=rule, value=value))
+        elif scope != LayerScope.PAIR:
+            everywhere.append(Layer(scope=LayerScope(scope), subject=owner or bot or "", rule=rule, value=value))
+        elif pair in pairs:
+            by_pair[pair].append(Layer(scope=LayerScope(scope), subject=pair, rule=rule, value=value))
+    return LimitBounds(
+        everywhere=tightest(everywhere),
+        exchanges={exchange: tightest(layers) for exchange, layers in by_exchange.items()},
+        pairs={pair: tightest(layers) for pair, layers in by_pair.items()},
     )
-    found: dict[str, Decimal] = {}
-    for name, value in binding.values_list("rule", "value"):
-        if name in RULES:
-            found[name] = RULES[name].tightest(value, found.get(name, value))
+
+
+def limits_overlapping(limit: RiskLimit, *, rule: str) -> QuerySet[RiskLimit]:
+    """Return the limits of a rule that could bind the same trade as ``limit``, whatever its scope.
+
+    Two layers bind the same trade unless they are over different owners, bots or pairs. A route has a leg on each of
+    two exchanges, so even the limits of two exchanges meet on one.
+    """
+    apart = Q(pk__in=[])
+    if limit.scope == LayerScope.OWNER:
+        apart = Q(scope=LayerScope.OWNER) & ~Q(owner=limit.owner_id) | Q(scope=LayerScope.BOT) & ~Q(
+            bot__owner=limit.owner_id
+        )
+    elif limit.scope == LayerScope.BOT and limit.bot is not None:
+        owner = limit.bot.owner_id
+        apart = Q(scope=LayerScope.BOT) & ~Q(bot=limit.bot_id) | Q(scope=LayerScope.OWNER) & ~Q(owner=owner)
+    elif limit.scope == LayerScope.PAIR:
+        apart = Q(scope=LayerScope.PAIR) & ~Q(pair=limit.pair_id)
+    others = RiskLimit.objects.filter(rule=rule).exclude(pk=limit.pk).exclude(apart)
+    return others.select_related("owner", "bot", "exchange", "pair").order_by("pk")
+
+
+def limits_apply(config: BotConfig, bounds: LimitBounds, allowed: AllowedPairs | None = None) -> BotConfig:
+    """Return the configuration with each parameter no looser than its limit; limits never loosen one.
+
+    A parameter that is off (None) takes the limit as it is. ``limit_sources`` names whose limit stands where one is
+    tighter than the bot's own setting.
+    """
+    changes: dict[str, Any] = {}
+    sources = dict(config.limit_sources)
+    for name, bound in bounds.everywhere.items():
+        rule, present = RULES[name], getattr(config, name)
+        if present is None or rule.is_tighter(bound.value, Decimal(str(present))):
+            changes[name] = rule.native(bound.value)
+            sources[name] = bound.source
+    if allowed is not None:
+        own = config.allowed_pairs
+        changes["allowed_pairs"] = allowed.pairs if own is None else allowed.pairs & own
+        sources["allowed_pairs"] = allowed.source
+    return msgspec.structs.replace(
+        config,
+        **changes,
+        exchange_limits=_routes(LayerScope.EXCHANGE, bounds.exchanges),
+        pair_limits=_routes(LayerScope.PAIR, bounds.pairs),
+        limit_sources=sources,
+    )
+
+
+def _routes(scope: LayerScope, found: Mapping[str, Mapping[str, Bound]]) -> dict[str, RouteLimits]:
+    routes = {}
+    for subject, bounds in found.items():
+        values: dict[str, Any] = {
+            name: RULES[name].native(bound.value) for name, bound in bounds.items() if RULES[name].by_route
+        }
+        routes[subject] = RouteLimits(source=layer_name(scope, subject), **values)
+    return routes
+
+
+def limits_binding(bounds: LimitBounds, own: Mapping[str, Decimal | int | None]) -> list[Binding]:
+    """Return what binds a bot by each rule, and whose it is; ``own`` are its parameters by rule, None for off.
+
+    An exchange's or a pair's limit is listed where it is tighter than what holds everywhere.
+    """
+    found = []
+    for name, rule in RULES.items():
+        setting, bound = own.get(name), bounds.everywhere.get(name)
+        present = None if setting is None else Decimal(setting)
+        source = OWN_SETTING
+        if bound is not None and (present is None or rule.is_tighter(bound.value, present)):
+            present, source = bound.value, bound.source
+        if present is not None:
+            found.append(Binding(rule, present, "", source))
+        for scope, routes in ((LayerScope.EXCHANGE, bounds.exchanges), (LayerScope.PAIR, bounds.pairs)):
+            for subject in sorted(routes):
+                route = routes[subject].get(name)
+                if route is not None and (present is None or rule.is_tighter(route.value, present)):
+                    found.append(Binding(rule, route.value, layer_name(scope, subject), route.source))
     return found
 
 
-def limits_apply(config: BotConfig, limits: Mapping[str, Decimal]) -> BotConfig:
-    """Return the configuration with each parameter no looser than its limit; limits never loosen one.
+# --- allowed pairs -------------------------------------------------------------------------------------------------
 
-    A parameter that is off (None) takes the limit as it is.
-    """
-    tightened = {}
-    for name, limit in limits.items():
-        present = getattr(config, name)
-        if present is None:
-            tightened[name] = limit if name in MONEY_RULES else float(limit)
-            continue
-        bound = RULES[name].tightest(Decimal(str(present)), limit)
-        tightened[name] = present if bound == present else type(present)(bound)
-    return msgspec.structs.replace(config, **tightened)
+
+def pairs_allowed(*, owner_id: int, bot_id: int) -> AllowedPairs | None:
+    """Return the pairs that every list over a bot has, or None if there is no list; one query."""
+    rows = AllowedPair.objects.filter(
+        Q(scope=LayerScope.GLOBAL)
+        | Q(scope=LayerScope.OWNER, owner_id=owner_id)
+        | Q(scope=LayerScope.BOT, bot_id=bot_id)
+    ).order_by("pk")
+    lists: defaultdict[str, set[str]] = defaultdict(set)
+    for scope, owner, bot, base, quote in rows.values_list(
+        "scope", "owner__username", "bot__name", "pair__base_id", "pair__quote_id"
+    ):
+        lists[layer_name(scope, owner or bot or "")].add(f"{base}/{quote}")
+    if not lists:
+        return None
+    return AllowedPairs(frozenset(set.intersection(*lists.values())), ", ".join(sorted(lists)))
+
+
+def is_last_pair(allowed: AllowedPair) -> bool:
+    """Return whether without this row its scope would have no list, and so allow every pair."""
+    others = AllowedPair.objects.filter(scope=allowed.scope, owner=allowed.owner_id, bot=allowed.bot_id)
+    return not others.exclude(pk=allowed.pk).exists()
+
+
+def risk_revision() -> int:
+    """Return the number of the last change to limits or allowed pairs; 0 before the first."""
+    return RiskRevision.objects.values_list("number", flat=True).first() or 0
+
+
+# --- who is bound --------------------------------------------------------------------------------------------------
+
+
+def bots_running_under(row: RiskLimit | AllowedPair) -> list[str]:
+    """Return the running bots that a limit or a list is over, as ``Wide net (anna)``."""
+    bots: Any = apps.get_model("bots", "Bot")
+    running: Iterable[tuple[str, str]] = (
+        bots._default_manager.filter(_under(row), desired_state=bots.Desired.RUNNING)
+        .order_by("owner__username", "name")
+        .values_list("name", "owner__username")
+        .distinct()
+    )
+    return [f"{name} ({owner})" for name, owner in running]
+
+
+def _under(row: RiskLimit | AllowedPair) -> Q:
+    scopes = RiskLimit.Scope
+    if row.scope == scopes.OWNER:
+        return Q(owner=row.owner_id)
+    if row.scope == scopes.BOT:
+        return Q(pk=row.bot_id)
+    if isinstance(row, RiskLimit) and row.scope == scopes.EXCHANGE:
+        return Q(accounts__exchange=row.exchange_id)
+    if isinstance(row, RiskLimit) and row.scope == scopes.PAIR:
+        return Q(pairs=row.pair_id)
+    return Q()

@@ -8,11 +8,11 @@ from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 
-from bots.models import Bot, Installation, Order, Trade
+from bots.models import Bot, Installation, Order, Trade, TradingPair
 from bots.services.bots import bot_start
 from bots.services.installation import installation_get
 from bots.services.wallets import listings_store
-from risk.models import RiskLimit
+from risk.models import AllowedPair, RiskLimit
 from risk.policy.breakers import BreakerEvent, Scope
 from risk.policy.tradability import Network
 from risk.services.breaker_operations import settings_ensure
@@ -33,6 +33,7 @@ def full_world(busy_world):
     RiskLimit.objects.create(rule="max_trade_notional", value=500)
     settings_ensure()
     breaker_event(scope=Scope.EXCHANGE, key="alpha", event=BreakerEvent.TRIP, reason="Errors.", trigger="error_rate")
+    AllowedPair.objects.create(pair=TradingPair.objects.first())
     coins = {"BTC": (Network(name="BTC", deposit=True),), "USDT": (Network(name="ERC20", contract="0x01"),)}
     listings_store(exchange=busy_world.exchanges["alpha"], found=coins)
     every = IntervalSchedule.objects.create(every=5, period="seconds")

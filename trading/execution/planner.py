@@ -64,6 +64,14 @@ def limits_of(bot: BotConfig) -> Limits:
         max_book_age_ms=bot.max_book_age_ms,
         max_quote_deviation_bps=bot.max_quote_deviation_bps,
         max_daily_loss=bot.max_daily_loss,
+        max_exposure_asset=bot.max_exposure_asset,
+        max_exposure_exchange=bot.max_exposure_exchange,
+        max_exposure_account=bot.max_exposure_account,
+        max_exposure_global=bot.max_exposure_global,
+        max_unhedged=bot.max_unhedged,
+        max_orders_per_minute=bot.max_orders_per_minute,
+        allowed_pairs=bot.allowed_pairs,
+        sources=bot.limit_sources,
     )
 
 
@@ -222,6 +230,10 @@ def proposal_of(desk: Desk, bot: BotConfig, planned: Plan) -> Proposal:
             LegNeed(account=str(purse.account_id), asset=asset, needed=amount, free=desk.portfolio.free(purse, asset))
             for (purse, asset), amount in needs.items()
         ),
+        base=found.base,
+        exchanges=tuple(dict.fromkeys(leg.market.exchange for leg in planned.legs)),
+        accounts=tuple(dict.fromkeys(str(leg.purse.account_id) for leg in planned.legs)),
+        orders=len(planned.legs),
     )
 
 
