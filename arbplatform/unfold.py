@@ -97,6 +97,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Circuit breakers", "electrical_services", "risk.circuitbreaker"),
                     _page("Breakers' history", "history_toggle_off", "risk.breakerevent"),
                     _page("Breakers' settings", "tune", "risk.breakersettings"),
+                    _page("Trading switch", "power_settings_new", "risk.tradingswitch"),
                     _page("Limits", "speed", "risk.risklimit"),
                     _page("Allowed pairs", "checklist", "risk.allowedpair"),
                 ],

@@ -34,6 +34,7 @@ _USER_RIGHTS: dict[str, tuple[str, ...]] = {
     "risk.circuitbreaker": ("view",),
     "risk.allowedpair": ("view",),
     "risk.risklimit": ("view",),
+    "risk.tradingswitch": ("view", "set"),
 }
 _OPERATOR_APPS = ("bots", "risk", "django_celery_beat")
 

@@ -5,5 +5,9 @@ from risk.models.breakers import BreakerEvent, CircuitBreaker
 from risk.models.limits import RiskLimit
 from risk.models.pairs import AllowedPair
 from risk.models.revision import RiskRevision
+from risk.models.switch import TradingSwitch, TradingSwitchEvent
 
-__all__ = ["AllowedPair", "BreakerEvent", "BreakerSettings", "CircuitBreaker", "RiskLimit", "RiskRevision"]
+__all__ = [
+    "AllowedPair", "BreakerEvent", "BreakerSettings", "CircuitBreaker", "RiskLimit", "RiskRevision", "TradingSwitch",
+    "TradingSwitchEvent",
+]  # fmt: skip

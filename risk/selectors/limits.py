@@ -1,4 +1,4 @@
-"""Which limits and allowed pairs bind a bot, and what they leave of its parameters."""
+"""Which limits, allowed pairs and switches bind a bot, and what they leave of its parameters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import msgspec
 from django.apps import apps
 from django.db.models import Q, QuerySet
 
-from risk.models import AllowedPair, RiskLimit, RiskRevision
+from risk.models import AllowedPair, RiskLimit, RiskRevision, TradingSwitch
 from risk.policy.layers import Bound, Layer, LayerScope, layer_name, tightest
 from risk.policy.limits import RouteLimits
+from risk.policy.switch import NORMAL, SwitchState, TradingState, strictest
 from risk.rules import RULES, Rule
 from trading.config import BotConfig
 
@@ -185,8 +186,38 @@ def is_last_pair(allowed: AllowedPair) -> bool:
     return not others.exclude(pk=allowed.pk).exists()
 
 
+# --- switches ------------------------------------------------------------------------------------------------------
+
+
+def switches_of(owner_id: int) -> dict[int | None, SwitchState]:
+    """Return where trading stands for an owner's bots, the strictest switch over each; one query.
+
+    The key None is for bots without a switch of their own, and always there.
+    """
+    rows = TradingSwitch.objects.filter(
+        Q(scope=LayerScope.GLOBAL)
+        | Q(scope=LayerScope.OWNER, owner_id=owner_id)
+        | Q(scope=LayerScope.BOT, bot__owner=owner_id)
+    ).order_by("pk")
+    over_all: list[SwitchState] = []
+    bots: dict[int, SwitchState] = {}
+    for scope, state, reason, owner, bot_id, bot in rows.values_list(
+        "scope", "state", "reason", "owner__username", "bot_id", "bot__name"
+    ):
+        found = SwitchState(state=TradingState(state), source=layer_name(scope, owner or bot or ""), reason=reason)
+        if scope == LayerScope.BOT:
+            bots[bot_id] = found
+        else:
+            over_all.append(found)
+    everywhere = strictest(over_all)
+    switches: dict[int | None, SwitchState] = {None: everywhere}
+    for bot_id, own in bots.items():
+        switches[bot_id] = strictest((everywhere, own))
+    return {key: switch if switch.state != TradingState.NORMAL else NORMAL for key, switch in switches.items()}
+
+
 def risk_revision() -> int:
-    """Return the number of the last change to limits or allowed pairs; 0 before the first."""
+    """Return the number of the last change to limits, allowed pairs or switches; 0 before the first."""
     return RiskRevision.objects.values_list("number", flat=True).first() or 0
 
 

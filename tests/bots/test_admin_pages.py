@@ -17,6 +17,7 @@ from risk.policy.breakers import BreakerEvent, Scope
 from risk.policy.tradability import Network
 from risk.services.breaker_operations import settings_ensure
 from risk.services.breakers import breaker_event
+from risk.services.switch import switch_set
 
 pytestmark = [pytest.mark.django_db]
 
@@ -34,6 +35,7 @@ def full_world(busy_world):
     settings_ensure()
     breaker_event(scope=Scope.EXCHANGE, key="alpha", event=BreakerEvent.TRIP, reason="Errors.", trigger="error_rate")
     AllowedPair.objects.create(pair=TradingPair.objects.first())
+    switch_set(actor=busy_world.operator, scope="global", state="reduce_only", reason="A look.", seen_version=0)
     coins = {"BTC": (Network(name="BTC", deposit=True),), "USDT": (Network(name="ERC20", contract="0x01"),)}
     listings_store(exchange=busy_world.exchanges["alpha"], found=coins)
     every = IntervalSchedule.objects.create(every=5, period="seconds")

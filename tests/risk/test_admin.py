@@ -10,10 +10,11 @@ from django.urls import reverse
 
 from bots.models import TradingPair
 from bots.services.bots import bot_start
-from risk.models import AllowedPair, RiskLimit
+from risk.models import AllowedPair, RiskLimit, TradingSwitch
 from risk.selectors import risk_revision
 from risk.services.limits import limit_create, limit_update
 from risk.services.pairs import pair_allow, pair_disallow
+from risk.services.switch import switch_set
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -202,3 +203,76 @@ def test_users_see_the_lists_over_them_and_change_none(world, anna):
     assert anna.get(page("allowedpair", "change", row.pk)).status_code == 200
     assert anna.get(page("allowedpair", "add")).status_code == 403
     assert anna.post(page("allowedpair", "delete", row.pk), {"post": "yes"}).status_code == 403
+
+
+# --- switch --------------------------------------------------------------------------------------------------------
+
+
+def switch_form(**changes):
+    return {
+        "scope": "global", "owner": "", "bot": "", "state": "kill", "reason": "Keys leaked.", "seen_version": "0",
+    } | shown(0) | changes  # fmt: skip
+
+
+def shown(turns):
+    """What a browser sends of the history below the form."""
+    return {"events-TOTAL_FORMS": turns, "events-INITIAL_FORMS": turns}
+
+
+def test_a_switch_is_turned_with_a_reason_and_its_history_shown(world, operator):
+    assert operator.post(page("tradingswitch", "add"), switch_form()).status_code == 302
+    switch = TradingSwitch.objects.get()
+    assert "Killed" in operator.get(page("tradingswitch", "changelist")).content.decode()
+    address = page("tradingswitch", "change", switch.pk)
+    form = operator.get(address).context["adminform"].form
+    assert (form["reason"].value(), form["seen_version"].value()) == ("", 1)
+
+    resume = {"state": "normal", "reason": "", "seen_version": "1"} | shown(1)
+    assert "required" in errors(operator.post(address, resume))["reason"]
+    assert operator.post(address, resume | {"reason": "New keys."}).status_code == 302
+    switch.refresh_from_db()
+    assert (switch.state, switch.changed_by) == ("normal", world.operator)
+    html = operator.get(address).content.decode()
+    assert "Keys leaked." in html
+    assert "New keys." in html
+    assert operator.post(page("tradingswitch", "delete", switch.pk), {"post": "yes"}).status_code == 403
+
+
+def test_the_second_of_two_turns_is_told_where_it_stands(world, operator):
+    switch = switch_set(
+        actor=world.anna, scope="owner", owner_id=world.anna.pk, state="kill", reason="A.", seen_version=0
+    )
+    switch_set(
+        actor=world.anna, scope="owner", owner_id=world.anna.pk, state="reduce_only", reason="Calmer.", seen_version=1
+    )
+    form = {"state": "normal", "reason": "All well.", "seen_version": "1"} | shown(1)
+    given = errors(operator.post(page("tradingswitch", "change", switch.pk), form))
+    assert "at reduce only now, by anna (Calmer.; version 2, you saw 1)" in given["__all__"]
+    given = errors(operator.post(page("tradingswitch", "add"), switch_form(scope="owner", owner=world.anna.pk)))
+    assert "turn that one" in given["__all__"]
+    switch.refresh_from_db()
+    assert switch.state == "reduce_only"
+
+
+def test_users_turn_their_own_switches_only(world, anna, ben):
+    bot, bens = world.bot(world.anna), world.bot(world.ben)
+    over_all = switch_set(actor=world.operator, scope="global", state="reduce_only", reason="Fees.", seen_version=0)
+    add = page("tradingswitch", "add")
+    assert anna.get(add).status_code == 200
+    assert anna.post(add, switch_form(scope="bot", bot=bot.pk)).status_code == 302
+    assert "scope" in errors(anna.post(add, switch_form()))
+    assert "bot" in errors(anna.post(add, switch_form(scope="bot", bot=bens.pk)))
+    assert "owner" in errors(anna.post(add, switch_form(scope="owner", owner=world.ben.pk)))
+    assert TradingSwitch.objects.count() == 2
+
+    mine = TradingSwitch.objects.get(bot=bot)
+    listed = anna.get(page("tradingswitch", "changelist")).context["cl"].queryset
+    assert set(listed) == {mine, over_all}
+    assert set(ben.get(page("tradingswitch", "changelist")).context["cl"].queryset) == {over_all}
+    assert anna.get(page("tradingswitch", "change", over_all.pk)).status_code == 200
+    loosen = {"state": "normal", "reason": "I want to.", "seen_version": "1"} | shown(1)
+    assert anna.post(page("tradingswitch", "change", over_all.pk), loosen).status_code == 403
+    assert ben.post(page("tradingswitch", "change", mine.pk), loosen).status_code in {302, 403, 404}
+    mine.refresh_from_db()
+    assert mine.state == "kill"
+    assert anna.post(page("tradingswitch", "change", mine.pk), loosen).status_code == 302

@@ -11,11 +11,12 @@ from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 
 from bots.models import TradingPair
-from risk.models import RiskLimit, RiskRevision
+from risk.models import RiskLimit, RiskRevision, TradingSwitch
 from risk.selectors import risk_revision
 from risk.services.limits import limit_create, limit_delete, limit_update
 from risk.services.pairs import pair_allow, pair_disallow
 from risk.services.revision import revision_bump
+from risk.services.switch import switch_set
 
 D = Decimal
 database = pytest.mark.database
@@ -36,7 +37,8 @@ def test_every_kind_of_change_counts(world, django_assert_num_queries):
     counted(limit_delete(actor=actor, limit=limit, seen_version=2))
     allowed = counted(pair_allow(actor=actor, scope="global", pair_id=TradingPair.objects.first().pk))
     counted(pair_disallow(actor=actor, allowed=allowed, last_seen=True))
-    assert numbers == list(range(6))
+    counted(switch_set(actor=actor, scope="global", state="kill", reason="Why not.", seen_version=0))
+    assert numbers == list(range(7))
     with django_assert_num_queries(1):
         risk_revision()
 
@@ -55,6 +57,8 @@ def test_a_refused_change_counts_nothing(world):
         lambda: limit_delete(actor=actor, limit=limit, seen_version=7),
         lambda: pair_allow(actor=actor, scope="global", pair_id=pair.pk),
         lambda: pair_disallow(actor=actor, allowed=allowed, last_seen=False),
+        lambda: switch_set(actor=actor, scope="global", state="kill", reason="", seen_version=0),
+        lambda: switch_set(actor=actor, scope="global", state="kill", reason="Why not.", seen_version=4),
     ):
         with pytest.raises(ValidationError):
             refused()
@@ -132,3 +136,20 @@ def test_limits_that_contradict_each_other_are_not_set_side_by_side(world):
     assert "60" in message
     assert "50" in message
     assert risk_revision() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+@database
+def test_of_two_first_turns_of_a_switch_one_is_told(world):
+    actor = world.operator
+    results = at_once(
+        *(
+            lambda state=state: switch_set(
+                actor=actor, scope="global", state=state, reason=f"To {state}.", seen_version=0
+            )
+            for state in ("kill", "reduce_only")
+        )
+    )
+    switch = TradingSwitch.objects.get()
+    assert f"by operator (To {switch.state}.; version 1, you saw 0)" in told(results)
+    assert switch.events.count() == 1
