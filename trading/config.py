@@ -8,12 +8,12 @@ from decimal import Decimal
 import msgspec
 
 from risk.policy.breakers import Breaker, Scope
+from risk.policy.limits import RouteLimits
 from risk.policy.realised import Learned
 from risk.policy.rulebook import DEFAULTS, ScopeRules
 from risk.policy.score import ScoreScales, ScoreWeights
 from risk.policy.sizing import SizingRules
 from risk.policy.slippage import SlippageRules
-from risk.policy.limits import RouteLimits
 from trading.instruments import Market
 
 

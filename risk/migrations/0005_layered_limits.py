@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('bots', '0008_asset_identity'),
-        ('risk', '0002_repair_rules'),
+        ('risk', '0003_breakers'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

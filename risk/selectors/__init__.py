@@ -2,8 +2,9 @@
 
 from risk.selectors.breakers import breaker_rules, breaker_settings, breakers_tripped
 from risk.selectors.limits import (
-    MONEY_RULES,
+    OWN_SETTING,
     AllowedPairs,
+    LimitBounds,
     bots_running_under,
     is_last_pair,
     limit_bounds,
@@ -12,10 +13,11 @@ from risk.selectors.limits import (
     limits_overlapping,
     pairs_allowed,
     risk_revision,
+    switches_of,
 )
 
 __all__ = [
-    "MONEY_RULES", "AllowedPairs", "bots_running_under", "breaker_rules", "breaker_settings", "breakers_tripped",
-    "is_last_pair", "limit_bounds", "limits_apply", "limits_binding", "limits_overlapping", "pairs_allowed",
-    "risk_revision",
+    "OWN_SETTING", "AllowedPairs", "LimitBounds", "bots_running_under", "breaker_rules",
+    "breaker_settings", "breakers_tripped", "is_last_pair", "limit_bounds", "limits_apply", "limits_binding",
+    "limits_overlapping", "pairs_allowed", "risk_revision", "switches_of",
 ]  # fmt: skip

@@ -9,12 +9,12 @@ from decimal import Decimal
 import msgspec
 
 from risk.policy.gate import Key
-from risk.policy.limits import Limits, Situation
+from risk.policy.limits import Limits, Situation, tighten
 from trading.config import BotConfig
 from trading.execution.desk import TradeTerms
 from trading.execution.planner import limits_of, terms_of
 from trading.execution.purses import Purses
-from trading.messages import TradeMode, TradeRecord
+from trading.messages import Opportunity, TradeMode, TradeRecord
 
 ZERO = Decimal(0)
 NS_PER_DAY = 86_400 * 10**9
@@ -66,11 +66,23 @@ class RunningBot:
         self.config = config
         self.purses = purses
         self.limits: Limits = limits_of(config)
+        self._route_limits: dict[str, Limits] = {}  # by route, as they are asked for
         self.terms: TradeTerms = terms_of(config, purses.by_exchange, paper=purses.paper)
         refused = {**(config.unproven if purses.mode == TradeMode.LIVE else {}), **config.untradable}
         self.breaker_keys: dict[str, tuple[Key, ...]] = {}  # by route, what stands over it
         # By the name an opportunity carries.
         self.untradable = {f"{config.bot_id}:{route}": why for route, why in refused.items()}
+
+    def limits_on(self, found: Opportunity) -> Limits:
+        """Return the bot's limits with those of the exchanges and the pair that an opportunity's route goes through."""
+        limits = self._route_limits.get(found.route)
+        if limits is None:
+            exchanges = {leg.market.partition(":")[0]: None for leg in (found.buy, found.sell)}
+            layers = [self.config.exchange_limits.get(exchange) for exchange in exchanges]
+            layers.append(self.config.pair_limits.get(f"{found.base}/{found.quote}"))
+            limits = tighten(self.limits, *(layer for layer in layers if layer is not None))
+            self._route_limits[found.route] = limits
+        return limits
 
     def start_over(self) -> None:
         """Begin without faults but those its configuration knows of: whoever starts a bot again has looked."""

@@ -81,8 +81,9 @@ class Gate:
 
     def _sized(self, bot: RunningBot, found: Opportunity, breakers: Breakers) -> Passed | Refusal:
         """Size an opportunity that nothing speaks against so far, and hold it against the limits."""
-        most = bot.config.max_trade_notional
-        demanded = bot.limits.min_net_edge_bps * breakers.edge_factor
+        limits = bot.limits_on(found)
+        most = limits.max_trade_notional
+        demanded = limits.min_net_edge_bps * breakers.edge_factor
         assessment: Assessment | None = None
         if breakers.edge_factor > 1.0 and not found.net_bps >= demanded:
             return Refusal(
@@ -105,7 +106,7 @@ class Gate:
         if isinstance(planned, str):
             return Refusal("size", planned, assessment)
         situation = bot.situation(found.quote, self._desk.clock.time_ns())
-        check, verdict = first_refusal(proposal_of(self._desk, bot.config, planned), situation, bot.limits)
+        check, verdict = first_refusal(proposal_of(self._desk, bot.config, planned), situation, limits)
         return Refusal(check, verdict, assessment) if check else Passed(planned, assessment)
 
     def _leg(self, bot: RunningBot, leg: LegQuote) -> Refusal | None:

@@ -75,7 +75,7 @@ class Rating:
         buy, sell = self._side(rules, bot, found.buy), self._side(rules, bot, found.sell)
         if buy is None or sell is None:
             return None
-        limit = float(bot.config.max_trade_notional)
+        limit = float(bot.limits_on(found).max_trade_notional)
         score = self._score(rules, bot, found, (buy, sell), limit, breaker_factor)
         sized = sizing.size(
             sizing.SizingInputs(
@@ -97,7 +97,7 @@ class Rating:
         buy, sell = self._side(rules, bot, found.buy), self._side(rules, bot, found.sell)
         if buy is None or sell is None:
             return 0.0
-        score = self._score(rules, bot, found, (buy, sell), float(bot.config.max_trade_notional), 1.0)
+        score = self._score(rules, bot, found, (buy, sell), float(bot.limits_on(found).max_trade_notional), 1.0)
         return scoring.worth(
             scoring.Candidate(
                 key=found.route,
