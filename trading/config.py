@@ -14,6 +14,7 @@ from risk.policy.rulebook import DEFAULTS, ScopeRules
 from risk.policy.score import ScoreScales, ScoreWeights
 from risk.policy.sizing import SizingRules
 from risk.policy.slippage import SlippageRules
+from risk.policy.switch import NORMAL, SwitchState
 from trading.instruments import Market
 
 
@@ -125,6 +126,12 @@ class RiskPicture(msgspec.Struct, frozen=True, kw_only=True):
     rules: Mapping[Scope, ScopeRules] = DEFAULTS
     tripped: tuple[Breaker, ...] = ()
     learned: Mapping[str, Learned] = {}
+    # Where trading is switched to, by bot; None for bots without a switch of their own.
+    switches: Mapping[int | None, SwitchState] = {}
+
+    def switch(self, bot_id: int) -> SwitchState:
+        """Return the strictest switch over a bot."""
+        return self.switches.get(bot_id) or self.switches.get(None, NORMAL)
 
 
 class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -243,6 +243,7 @@ class Engine:
             self._apply_bots()
 
     def _take_risk(self, config: OwnerConfig, mark: int) -> None:
+        self.desk.switch_of = config.risk.switch
         self.breakers.configure(config.risk, mark)
         self.rating.rules, self.rating.learned = config.risk.rating, config.risk.learned
         for bot in config.bots:

@@ -124,12 +124,17 @@ class StoreUnavailable(Exception):
     """The store cannot make anything durable now: no new trades."""
 
 
+class SwitchedOff(StoreUnavailable):
+    """The trading switch does not let this intent become durable: nothing is sent."""
+
+
 class Store(Protocol):
     """Durable truth of one owner. ``commit_*`` is awaited before anything is sent; ``record_*`` is queued, in order."""
 
     async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
         """Write trade, all its first intents and their reservations in one transaction, PENDING then SENDING under
-        the lease's fencing token. Raises LeaseLost or StoreUnavailable; then nothing may be sent."""
+        the lease's fencing token, unless the trading switch forbids it. Raises LeaseLost or StoreUnavailable
+        (SwitchedOff among them); then nothing may be sent."""
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
         """Write one further intent of a trade (completing or undoing a leg), under the same rules."""

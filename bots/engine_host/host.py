@@ -25,6 +25,7 @@ from bots.engine_host.schema import schema_fault
 from bots.engine_host.shared_counter import shared_counter
 from bots.services.hints import ENGINE_GROUP
 from bots.services.leases import LEASE_SECONDS
+from risk.selectors import risk_revision
 from trading.clock import SystemClock
 from trading.config import ExchangeSpec
 from trading.exchanges.addresses import Addresses
@@ -35,6 +36,7 @@ from trading.tasks import end_tasks
 
 logger = logging.getLogger("arb.host")
 
+RISK_SECONDS = 0.5  # how often it is asked whether limits, breakers or switches have changed
 LOOK_SECONDS = 0.25  # how soon an owner without an engine is found when no hint comes
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 1.0, 60.0  # before an engine that broke is started again
 COMMIT_THREADS = 4
@@ -103,6 +105,7 @@ class EngineHost:
             asyncio.create_task(publisher.run(), name="publisher"),
             asyncio.create_task(MarketReporter(hub, publisher, self._clock).run(), name="markets"),
             asyncio.create_task(self._listen(), name="hints"),
+            asyncio.create_task(self._watch_risk(), name="risk"),
         ]
         self._keeper.start()
         logger.info("hosting engines as %s", self.holder)
@@ -198,6 +201,18 @@ class EngineHost:
                 run.wake()
 
         self._call(wake)
+
+    async def _watch_risk(self) -> None:
+        """Wake every engine when limits, breakers or switches have changed; hints may be lost, this is not."""
+        seen: int | None = None
+        while True:
+            with suppress(StoreUnavailable):
+                revision = await self._shared.control.run(risk_revision)
+                if revision != seen:
+                    seen = revision
+                    for run in self._runs.values():
+                        run.wake()
+            await asyncio.sleep(RISK_SECONDS)
 
     async def _listen(self) -> None:
         """Wake whoever a hint names. A hint that is lost costs a second, nothing else."""

@@ -232,6 +232,7 @@ class OwnerRun:
 
     async def _look(self, engine: Engine) -> None:
         """Make the engine what the database says, and answer the commands that asked for it."""
+        mark = engine.breakers.mark()
         config, commands = await self._read()
         if outdated := self._venues.outdated(config):
             self.request_restart(outdated)  # commands are answered by the engine that follows
@@ -239,7 +240,7 @@ class OwnerRun:
         config = _as_started(config, engine.config)
         if config != engine.config:
             await self._venues.prepare(config)
-            engine.update(config, self._venues.update(config))
+            engine.update(config, self._venues.update(config), mark=mark)
         await self._commands.take(commands)
 
     async def _read(self) -> tuple[OwnerConfig, list[Command]]:
@@ -289,7 +290,10 @@ class OwnerRun:
 
 def _as_started(config: OwnerConfig, running: OwnerConfig) -> OwnerConfig:
     """Return ``config`` with what was known of running bots' trades when they were started: they have counted since."""
-    known = {bot.bot_id: {"realised_today": bot.realised_today, "exposed": bot.exposed} for bot in running.bots}
+    known = {
+        bot.bot_id: {"realised_today": bot.realised_today, "record": bot.record, "exposed": bot.exposed}
+        for bot in running.bots
+    }
     bots = tuple(msgspec.structs.replace(bot, **known.get(bot.bot_id, {})) for bot in config.bots)
     return msgspec.structs.replace(config, bots=bots)
 

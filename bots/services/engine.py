@@ -15,6 +15,7 @@ from bots.models import UNFINISHED_ORDERS, Bot, ExchangeAccount, Market, Order, 
 from bots.selectors import midnight_utc, profits_since, trades_unfinished
 from bots.services.bots import bot_observe
 from bots.services.installation import installation_get
+from bots.services.risk_picture import risk_picture
 from bots.services.tradability import bot_routes
 from risk.selectors import limit_bounds, limits_apply, pairs_allowed
 from trading.config import AccountConfig, BotConfig, OwnerConfig
@@ -22,6 +23,8 @@ from trading.instruments import money
 from trading.messages import TradeState
 
 logger = logging.getLogger("arb.engine")
+
+RECORD_TRADES = 1000  # an owner's newest, from which routes have their record of trades won and lost
 
 
 def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
@@ -44,7 +47,7 @@ def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
             problems[account.pk] = f"Account {account.label}: {problem}."
         except _Disabled as problem:
             problems[account.pk] = str(problem)
-    exposed = _exposed(owner_id)
+    exposed, records = _exposed(owner_id), _records(owner_id)
     configs = []
     for bot in bots:
         reasons = [problems[account.pk] for account in bot.accounts.all() if account.pk in problems]
@@ -52,7 +55,7 @@ def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
             if bot_observe(bot_id=bot.pk, state=Bot.Observed.BLOCKED, reason=reasons[0]):
                 logger.warning("bot %s is not run: %s", bot.pk, reasons[0])
             continue
-        configs.append(_bot_config(bot, exposed.get(bot.pk, {})))
+        configs.append(_bot_config(bot, exposed.get(bot.pk, {}), records.get(bot.pk, {})))
     wanted = {account_id for config in configs for account_id in config.accounts.values()}
     wanted |= _accounts_unfinished(owner_id, usable)
     return OwnerConfig(
@@ -63,6 +66,7 @@ def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
         bots=tuple(configs),
         live_allowed=settings.ARB_ALLOW_LIVE_ORDERS,
         max_loop_lag_seconds=settings.ARB_MAX_LOOP_LAG_SECONDS,
+        risk=risk_picture(owner_id=owner_id),
         markets=tuple(
             row.to_engine()
             for row in Market.objects.filter(orders__in=_orders_unfinished(owner_id))
@@ -124,7 +128,19 @@ def _exposed(owner_id: int) -> dict[int, dict[str, str]]:
     return found
 
 
-def _bot_config(bot: Bot, exposed: Mapping[str, str]) -> BotConfig:
+def _records(owner_id: int) -> dict[int, dict[str, tuple[int, int]]]:
+    """Return how many of the owner's last trades each bot's routes have won and lost; what came out even was won."""
+    rows = Trade.objects.filter(owner_id=owner_id, realised_profit__isnull=False).order_by("-id")
+    found: defaultdict[int, dict[str, tuple[int, int]]] = defaultdict(dict)
+    for bot_id, route, profit in rows.values_list("bot_id", "route", "realised_profit")[:RECORD_TRADES]:
+        markets = route.partition(":")[2]
+        won, lost = found[bot_id].get(markets, (0, 0))
+        is_won = profit is not None and profit >= 0
+        found[bot_id][markets] = (won + is_won, lost + (not is_won))
+    return found
+
+
+def _bot_config(bot: Bot, exposed: Mapping[str, str], record: Mapping[str, tuple[int, int]]) -> BotConfig:
     accounts = {account.exchange.code: account.pk for account in bot.accounts.all()}
     routes = bot_routes(bot)
     parameters: dict[str, Any] = {
@@ -144,6 +160,7 @@ def _bot_config(bot: Bot, exposed: Mapping[str, str]) -> BotConfig:
         "order_timeout_ms": float(bot.order_timeout_ms),
         "realised_today": profits_since(bot.profits.all(), midnight_utc()),
         "exposed": exposed,
+        "record": record,
         "untradable": routes.untradable,
         "unproven": routes.unproven,
     }

@@ -20,6 +20,7 @@ from psycopg import RawCursor
 from psycopg.types.json import Jsonb
 
 from bots.models import Bot, Decision, Exchange, ExchangeAccount, Market, Order, OrderEvent, OwnerLease, Trade
+from risk.models import TradingSwitch
 
 # Columns the statement fills from rows it finds or makes.
 _JOINED = {"trade_id", "market_id"}
@@ -42,11 +43,11 @@ def intent_insert(
 ) -> bool:
     """Insert unsaved rows under the lease's token; False, and nothing is written, if anything is not as it must be.
 
-    That is: the token is the present one and has not expired (its row stays locked until the commit), bot and accounts
-    are the owner's, the markets exist, the trade is new. ``market_keys`` go with ``orders``; ``steps`` are the history
-    each of them gets.
+    That is: the token is the present one and has not expired (its row stays locked until the commit), trading is
+    switched to normal, bot and accounts are the owner's, the markets exist, the trade is new. ``market_keys`` go with
+    ``orders``; ``steps`` are the history each of them gets.
     """
-    parameters: list[Any] = [owner_id, token, trade.bot_id, owner_id]
+    parameters: list[Any] = [owner_id, token, trade.bot_id, owner_id, owner_id, trade.bot_id]
     for order, key in zip(orders, market_keys, strict=True):
         exchange, _, symbol = key.partition(":")
         parameters += [exchange, symbol, *_values(order, _order_fields())]
@@ -82,6 +83,8 @@ def _statement(orders: int, steps: int, decision: bool) -> str:
             SELECT 1 FROM {_table(OwnerLease)}
             WHERE owner_id = %s::bigint AND token = %s::bigint AND expires_at > clock_timestamp() FOR NO KEY UPDATE)""",
         f"bot AS (SELECT 1 FROM {_table(Bot)} WHERE id = %s::bigint AND owner_id = %s::bigint)",
+        f"""switched AS (SELECT 1 FROM {_table(TradingSwitch)} WHERE state <> 'normal'
+            AND (scope = 'global' OR owner_id = %s::bigint OR bot_id = %s::bigint))""",
         f"""leg AS MATERIALIZED (
             SELECT given.*, market.id AS market_id
             FROM (VALUES {_rows(order, orders, "%s::varchar", "%s::varchar")})
@@ -93,7 +96,8 @@ def _statement(orders: int, steps: int, decision: bool) -> str:
                 AND market.symbol = given.market_symbol)""",
         f"""trade AS (
             INSERT INTO {_table(Trade)} ({_names(trade)})
-            SELECT {_casts(trade)} FROM lease, bot WHERE (SELECT count(*) FROM leg) = {orders}
+            SELECT {_casts(trade)} FROM lease, bot
+            WHERE NOT EXISTS (SELECT 1 FROM switched) AND (SELECT count(*) FROM leg) = {orders}
             ON CONFLICT (trade_id) DO NOTHING RETURNING id)""",
         f"""placed AS (
             INSERT INTO {_table(Order)} ({_names(order)}, trade_id, market_id)

@@ -19,8 +19,11 @@ from bots.services.profits import Result, profits_move, result_of
 from bots.services.stored import known_orders, open_trades, trade_of
 from bots.times import from_ns
 from bots.venue_keys import markets_by_key
+from risk.policy.switch import Action, verdict
+from risk.selectors import switch_over
 from trading.instruments import money, positive
 from trading.messages import Decision, OrderIntent, OrderState, TradeRecord, TradeState
+from trading.ports import SwitchedOff
 
 # What the engine's store adapter calls.
 __all__ = [
@@ -45,7 +48,8 @@ def trade_commit(
     LeaseLost
         If the token is not the present one or has expired: send nothing.
     StoreUnavailable
-        If the database cannot be reached or does not answer: send nothing.
+        If the database cannot be reached or does not answer (SwitchedOff: if the trading switch forbids it): send
+        nothing.
     ValueError
         If an intent names a market, account or bot that is not the owner's, or an amount is out of range.
     """
@@ -83,6 +87,7 @@ def _insert_in_steps(
 ) -> None:
     with transaction.atomic():
         locks.lease_lock(owner_id=trade.owner_id, token=trade.lease_token)
+        _switch_check(owner_id=trade.owner_id, bot_id=trade.bot_id, action=Action.OPEN)
         _owned_check(Bot, [trade.bot_id], trade.owner_id, "bot_id")
         trade.save(force_insert=True)
         _orders_insert(trade, orders, intents)
@@ -100,12 +105,20 @@ def repair_commit(*, owner_id: int, token: int, trade: TradeRecord, intent: Orde
             row = locks.trades_lock(owner_id=owner_id, trade_ids=[trade.trade_id]).get(trade.trade_id)
             if row is None:
                 raise ValueError(f"trade_id: the owner has no trade {trade.trade_id!r}")
+            _switch_check(owner_id=owner_id, bot_id=row.bot_id, action=Action.REDUCE)
             before = result_of(row)
             if _trade_update(row, trade):
                 profits_move(owner_id=owner_id, moves=[(before, result_of(row))])
             _orders_insert(row, orders, [intent])
 
     committed_once(write, lambda: _is_committed(owner_id, token, [intent]))
+
+
+def _switch_check(*, owner_id: int, bot_id: int, action: Action) -> None:
+    """Refuse what the trading switch forbids, here where it counts: an engine may not have heard of it yet."""
+    judged = verdict(switch_over(owner_id=owner_id, bot_id=bot_id), action)
+    if not judged.allowed:
+        raise SwitchedOff(judged.reason)
 
 
 def trades_apply(*, owner_id: int, token: int, trades: Sequence[TradeRecord]) -> int:

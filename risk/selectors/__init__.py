@@ -13,11 +13,12 @@ from risk.selectors.limits import (
     limits_overlapping,
     pairs_allowed,
     risk_revision,
+    switch_over,
     switches_of,
 )
 
 __all__ = [
     "OWN_SETTING", "AllowedPairs", "LimitBounds", "bots_running_under", "breaker_rules",
     "breaker_settings", "breakers_tripped", "is_last_pair", "limit_bounds", "limits_apply", "limits_binding",
-    "limits_overlapping", "pairs_allowed", "risk_revision", "switches_of",
+    "limits_overlapping", "pairs_allowed", "risk_revision", "switch_over", "switches_of",
 ]  # fmt: skip

@@ -216,6 +216,12 @@ def switches_of(owner_id: int) -> dict[int | None, SwitchState]:
     return {key: switch if switch.state != TradingState.NORMAL else NORMAL for key, switch in switches.items()}
 
 
+def switch_over(*, owner_id: int, bot_id: int) -> SwitchState:
+    """Return the strictest switch over a bot; one query."""
+    found = switches_of(owner_id)
+    return found.get(bot_id, found[None])
+
+
 def risk_revision() -> int:
     """Return the number of the last change to limits, allowed pairs or switches; 0 before the first."""
     return RiskRevision.objects.values_list("number", flat=True).first() or 0

@@ -22,6 +22,7 @@ from risk.models.breakers import KEY_LENGTH, OWNED, REASON_LENGTH
 from risk.policy import breakers as policy
 from risk.policy.breakers import Breaker, Scope
 from risk.selectors.breakers import breaker_rules
+from risk.services.revision import revision_bump
 from risk.times import from_ns
 
 HOLDER_LENGTH = 64
@@ -185,6 +186,7 @@ def step_take(
         figures=_plain(figures or {}),
         event_id=event_id or None,
     )
+    revision_bump()
     return True
 
 

@@ -14,10 +14,11 @@ from bots.services.events import events_apply
 from bots.services.intents import is_one_statement
 from bots.services.leases import lease_release, lease_take
 from bots.services.trades import open_trades, repair_commit, trade_commit, trades_apply
+from risk.services.switch import switch_set
 from tests.bots.world import SECOND, START_NS, D, World
 from trading.execution.ids import client_order_id
 from trading.messages import AccountBalance, OrderState, TradeState
-from trading.ports import LeaseLost, StoreUnavailable
+from trading.ports import LeaseLost, StoreUnavailable, SwitchedOff
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -63,7 +64,7 @@ def test_commit_is_a_handful_of_queries_and_one_where_the_database_can(world, dj
     intents = world.intents(bot, trade)
 
     # Step by step with the savepoint of the test's own transaction; the one statement does not pass Django's cursor.
-    with django_assert_max_num_queries(0 if is_one_statement() else 10):
+    with django_assert_max_num_queries(0 if is_one_statement() else 11):
         trade_commit(
             owner_id=world.anna.pk,
             token=token,
@@ -71,6 +72,36 @@ def test_commit_is_a_handful_of_queries_and_one_where_the_database_can(world, dj
             intents=intents,
             decision=world.decision(bot, trade_id=trade.trade_id),
         )
+
+
+@pytest.mark.parametrize("scope", ["global", "owner", "bot"])
+@pytest.mark.parametrize("state", ["reduce_only", "kill"])
+def test_a_switch_that_the_engine_has_not_heard_of_stops_the_intent(world, scope, state):
+    bot, token, trade, intents = committed(world)
+    whose = {"owner": {"owner_id": world.anna.pk}, "bot": {"bot_id": bot.pk}}.get(scope, {})
+    switch_set(actor=world.operator, scope=scope, state=state, reason="Fire.", seen_version=0, **whose)
+    other = world.trade(bot, token)
+    with pytest.raises(SwitchedOff, match="Trading is switched to"):
+        trade_commit(owner_id=world.anna.pk, token=token, trade=other, intents=world.intents(bot, other))
+    assert not Trade.objects.filter(trade_id=other.trade_id).exists()
+
+    repair = msgspec.structs.replace(
+        intents[0], attempt=1, client_order_id=client_order_id(trade.trade_id, intents[0].leg, 1)
+    )
+    if state == "kill":
+        with pytest.raises(SwitchedOff, match="killed"):
+            repair_commit(owner_id=world.anna.pk, token=token, trade=trade, intent=repair)
+    else:
+        repair_commit(owner_id=world.anna.pk, token=token, trade=trade, intent=repair)
+    assert Order.objects.filter(client_order_id=repair.client_order_id).exists() is (state != "kill")
+
+
+def test_a_switch_over_others_stops_nothing(world):
+    bot, token, *_ = committed(world)
+    switch_set(actor=world.operator, scope="owner", owner_id=world.ben.pk, state="kill", reason="His.", seen_version=0)
+    other = world.trade(bot, token)
+    trade_commit(owner_id=world.anna.pk, token=token, trade=other, intents=world.intents(bot, other))
+    assert Trade.objects.filter(trade_id=other.trade_id).exists()
 
 
 def test_older_token_is_refused_and_nothing_is_written(world):

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from risk.policy.switch import NORMAL, SwitchState
 from trading.execution.explained import Explained
 from trading.execution.footprints import Footprint, Footprints
 from trading.execution.ids import Ids
@@ -79,6 +80,7 @@ class Desk:
         self.error_share: dict[Purse, float] = {}  # of placements whose outcome stayed unknown at first, smoothed
         self.on_answer: Callable[[OrderIntent, Outcome, float], None] = lambda intent, outcome, seconds: None
         self.halted = ""
+        self.switch_of: Callable[[int], SwitchState] = lambda bot_id: NORMAL
         self._state_of = state_of
         self._tradable = tradable
         self.alarm = on_alarm

@@ -9,6 +9,7 @@ import msgspec
 
 from risk.policy.gate import Gate as Breakers
 from risk.policy.limits import first_refusal
+from risk.policy.switch import verdict as switch_verdict
 from risk.policy.verdict import Verdict
 from trading.execution import bots as observed
 from trading.execution.bots import RunningBot
@@ -70,6 +71,9 @@ class Gate:
             return Refusal("tradability", why)
         if why := self._lag.fault():  # the bot's state may not show it yet
             return Refusal("loop_lag", _sentence(why))
+        switched = switch_verdict(self._desk.switch_of(bot.config.bot_id))
+        if not switched.allowed:
+            return Refusal("switch", switched)
         for leg in (found.buy, found.sell):
             if refusal := self._leg(bot, leg):
                 return refusal

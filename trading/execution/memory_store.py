@@ -11,6 +11,7 @@ from decimal import Decimal
 from risk.policy.breakers import Breaker, BreakerNews, Scope, after
 from risk.policy.gate import Key
 from risk.policy.rulebook import DEFAULTS, ScopeRules
+from risk.policy.switch import NORMAL, Action, verdict
 from trading.execution.reconciliation import (
     CLOSED_BY_PEOPLE,
     Difference,
@@ -33,7 +34,7 @@ from trading.messages import (
     TradeRecord,
     TradeState,
 )
-from trading.ports import LeaseLost, StoreUnavailable
+from trading.ports import LeaseLost, StoreUnavailable, SwitchedOff
 
 
 class MemoryStore:
@@ -61,6 +62,7 @@ class MemoryStore:
         self._told: set[tuple[Key, str]] = set()  # what breakers were told of, by event id
         self._matched: dict[int, int] = {}
         self._opened_ns: dict[int, int] = {}
+        self.switch = NORMAL  # over every bot
         self.lease_held = True
         self.available = True
         self._decisions_kept = decisions_kept
@@ -74,6 +76,11 @@ class MemoryStore:
         if not self.available:
             raise StoreUnavailable("the store is switched off")
 
+    def _check_switch(self, action: Action) -> None:
+        judged = verdict(self.switch, action)
+        if not judged.allowed:
+            raise SwitchedOff(judged.reason)
+
     def _insert(self, intent: OrderIntent) -> None:
         if intent.client_order_id in self.intents:
             raise ValueError(f"client_order_id: {intent.client_order_id} exists already")
@@ -84,6 +91,7 @@ class MemoryStore:
 
     async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
         self._check()
+        self._check_switch(Action.OPEN)
         if trade.trade_id in self.trades:
             raise ValueError(f"trade_id: {trade.trade_id} exists already")
         for intent in intents:
@@ -96,6 +104,7 @@ class MemoryStore:
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
         self._check()
+        self._check_switch(Action.REDUCE)
         self._insert(intent)
         self.record_trade(trade)
 

@@ -17,7 +17,7 @@ from trading.execution.planner import Plan, intents_of, less_certain, record_of
 from trading.execution.trades import Trades
 from trading.messages import Decision, LegPolicy, OrderIntent, OrderState, TradeRecord
 from trading.portfolio import InsufficientFunds
-from trading.ports import LeaseLost, StoreUnavailable
+from trading.ports import LeaseLost, StoreUnavailable, SwitchedOff
 
 
 class Opening:
@@ -97,6 +97,9 @@ class Opening:
         """Make the intents durable, then send them and see the trade through; legs held back follow what these fill."""
         try:
             await self._commit(record, intents, held, decision)
+        except SwitchedOff as error:  # turned while this engine had not heard of it yet
+            self._notices.refused(bot, decision.opportunity, Refusal("switch", f"{error}"))
+            return
         except StoreUnavailable as error:
             why = f"The store can't make the intents durable: {error}."
             self._notices.refused(bot, decision.opportunity, Refusal("store", why))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from risk.policy.switch import Action, verdict
 from trading.execution.ids import client_order_id
 from trading.execution.ladder import Rung
 from trading.execution.order import Order
@@ -85,6 +86,9 @@ class Repairs:
                 self._note(f"{why}, after {seconds:.0f} s and {self._count} orders")
                 return False
             pause = REPAIR_PAUSE_SECONDS
+            if await self._is_killed():
+                at_ns = shown_ns = self._desk.clock.monotonic_ns()
+                continue
             profit = trade.result().profit
             for wanted in candidates(self._desk, trade.terms, trade.tally(), profit, self.legs(), seconds):
                 if refusal := self._refusal(wanted.market.key):
@@ -107,6 +111,20 @@ class Repairs:
                 self._desk.store.record_trade(trade.record)  # so that a restart knows how far it had climbed
                 trade.publish()
         return False
+
+    async def _is_killed(self) -> bool:
+        """Wait a moment if trading is killed. That is no reason to give up: the time on the ladder stands still."""
+        trade = self._trade
+        switched = verdict(self._desk.switch_of(trade.record.bot_id), Action.REDUCE)
+        if switched.allowed:
+            return False
+        trade.record = msgspec.structs.replace(
+            trade.record, reason=switched.reason.rstrip("."), exposure=trade.exposed_so_far()
+        )
+        self._desk.store.record_trade(trade.record)
+        trade.publish()
+        await self._desk.clock.sleep(SHOW_SECONDS)
+        return True
 
     def _climb(self, passed_ns: int) -> None:
         """Count time on the ladder; it is kept with the trade, so that a restart does not begin it anew."""
