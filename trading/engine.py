@@ -171,7 +171,7 @@ class Engine:
         self.notices = Notices(self.desk)
         self.desk.on_answer = self.breakers.on_answer
         self.rating = Rating(self.desk)
-        self.gate = Gate(self.desk, self.lag, self.reconciler, self.breakers, self.rating)
+        self.gate = Gate(self.desk, self.trades, self.lag, self.reconciler, self.breakers, self.rating)
         self.opening = Opening(self.desk, self.trades, self.breakers, self.notices, self.halt)
         self._order_events: Counter[Purse] = Counter()
         self._subscriptions: dict[str, Subscription] = {}

@@ -12,6 +12,7 @@ from risk.policy.gate import Key
 from risk.policy.limits import Limits, Situation, tighten
 from trading.config import BotConfig
 from trading.execution.desk import TradeTerms
+from trading.execution.exposures import Exposures
 from trading.execution.planner import limits_of, terms_of
 from trading.execution.purses import Purses
 from trading.messages import Opportunity, TradeMode, TradeRecord
@@ -95,8 +96,23 @@ class RunningBot:
         """Keep the bot from trading because a trade of its is exposed."""
         self.faults[trade] = f"trade {trade} is exposed: {reason}"
 
-    def situation(self, quote: str, now_ns: int) -> Situation:
-        return Situation(open_trades=len(self.open_trades), realised_today=self.realised(quote, now_ns))
+    def situation(self, quote: str, now_ns: int, orders_last_minute: int, exposed: Exposures | None) -> Situation:
+        """Return what the bot and its owner hold; without ``exposed`` nothing asks for exposures."""
+        situation = Situation(
+            open_trades=len(self.open_trades),
+            realised_today=self.realised(quote, now_ns),
+            orders_last_minute=orders_last_minute,
+        )
+        if exposed is None:
+            return situation
+        return msgspec.structs.replace(
+            situation,
+            exposure_by_asset=exposed.by_asset,
+            exposure_by_exchange=exposed.by_exchange,
+            exposure_by_account=exposed.by_account,
+            exposure_total=exposed.total,
+            unhedged=exposed.unhedged,
+        )
 
     def realised(self, quote: str, now_ns: int) -> Decimal:
         """Return the results of the present UTC day in ``quote``, of the money the bot trades with now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
@@ -23,6 +24,7 @@ from trading.ports import Clock, Publisher, Store, Venue
 
 LIVE = "live"
 ANSWER_WEIGHT = 0.2  # of the newest answer in the smoothed time
+MINUTE_NS = 60 * 10**9
 ERROR_WEIGHT = 0.05  # of the newest answer in the smoothed share of errors
 
 
@@ -76,6 +78,7 @@ class Desk:
         self.venues: dict[Purse, Venue] = {}
         self.live_purses: set[Purse] = set()
         self.answer_seconds: dict[Purse, float] = {}  # to placements, smoothed
+        self._sent: deque[int] = deque()  # when (monotonic) orders left, of the last minute
         self.answered = Signal()  # that one of them has changed
         self.error_share: dict[Purse, float] = {}  # of placements whose outcome stayed unknown at first, smoothed
         self.on_answer: Callable[[OrderIntent, Outcome, float], None] = lambda intent, outcome, seconds: None
@@ -95,6 +98,17 @@ class Desk:
         self.answered.notify()
         if not purse.paper:
             self.on_answer(intent, outcome, seconds)
+
+    def note_sent(self) -> None:
+        """Count an order that leaves."""
+        self._sent.append(self.clock.monotonic_ns())
+
+    def orders_last_minute(self) -> int:
+        """Return how many orders left within the last minute."""
+        since_ns = self.clock.monotonic_ns() - MINUTE_NS
+        while self._sent and self._sent[0] <= since_ns:
+            self._sent.popleft()
+        return len(self._sent)
 
     def release_budget(self, intent: OrderIntent) -> None:
         """Give back the request budget of an order that will not be sent."""

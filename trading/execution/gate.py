@@ -15,10 +15,12 @@ from trading.execution import bots as observed
 from trading.execution.bots import RunningBot
 from trading.execution.breakers import BreakerDesk
 from trading.execution.desk import Desk
+from trading.execution.exposures import are_limited, exposures
 from trading.execution.lag import LoopLag
 from trading.execution.planner import Plan, plan, proposal_of
 from trading.execution.rating import Rating
 from trading.execution.reconciler import Reconciler
+from trading.execution.trades import Trades
 from trading.messages import Assessment, LegQuote, Opportunity
 
 ANY_AGE = float("inf")
@@ -42,8 +44,17 @@ class Passed(msgspec.Struct, frozen=True):
 class Gate:
     """Judges the opportunities of one engine's bots. It reserves and sends nothing."""
 
-    def __init__(self, desk: Desk, lag: LoopLag, reconciler: Reconciler, breakers: BreakerDesk, rating: Rating) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        trades: Trades,
+        lag: LoopLag,
+        reconciler: Reconciler,
+        breakers: BreakerDesk,
+        rating: Rating,
+    ) -> None:
         self._desk = desk
+        self._trades = trades
         self._lag = lag
         self._reconciler = reconciler
         self._breakers = breakers
@@ -109,7 +120,11 @@ class Gate:
         planned = plan(self._desk, bot.terms, found, most, smallest=breakers.probe)
         if isinstance(planned, str):
             return Refusal("size", planned, assessment)
-        situation = bot.situation(found.quote, self._desk.clock.time_ns())
+        exposed = None
+        if are_limited(limits):
+            exposed = exposures(self._desk, self._trades.unhedged(), found.quote, paper=bot.terms.paper)
+        now_ns = self._desk.clock.time_ns()
+        situation = bot.situation(found.quote, now_ns, self._desk.orders_last_minute(), exposed)
         check, verdict = first_refusal(proposal_of(self._desk, bot.config, planned), situation, limits)
         return Refusal(check, verdict, assessment) if check else Passed(planned, assessment)
 

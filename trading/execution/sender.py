@@ -53,6 +53,7 @@ class Sender:
     async def _place(self, order: Order, purse: Purse) -> None:
         intent, clock = order.intent, self._desk.clock
         order.sent_ns = clock.monotonic_ns()
+        self._desk.note_sent()
         try:
             answer = await self._desk.venues[purse].place(intent)
         except asyncio.CancelledError:

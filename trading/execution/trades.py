@@ -10,7 +10,7 @@ from trading.execution.desk import Desk, TradeTerms
 from trading.execution.order import Order
 from trading.execution.resolver import Patience
 from trading.execution.saga import Saga
-from trading.messages import OrderEvent, OrderIntent, OrderState, TradeRecord
+from trading.messages import OrderEvent, OrderIntent, OrderState, TradeRecord, TradeState
 from trading.portfolio import Purse
 from trading.ports import LeaseLost
 from trading.tasks import end_tasks
@@ -112,6 +112,15 @@ class Trades:
     def under_way(self) -> list[Saga]:
         """Return the trades that have a task."""
         return [self._by_trade[trade] for trade in self.tasks if trade in self._by_trade]
+
+    def unhedged(self) -> list[Saga]:
+        """Return the trades that may hold something unhedged: those under way, and those left exposed."""
+        exposed = [
+            saga
+            for trade in self._finished
+            if trade not in self.tasks and (saga := self._by_trade[trade]).record.state is TradeState.EXPOSED
+        ]
+        return [*self.under_way(), *exposed]
 
     def run(self, bot_id: int, trade_id: str, route: str, work: Awaitable[None]) -> None:
         """Run a trade's work as a task; whatever it raises stops nothing else."""
