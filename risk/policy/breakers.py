@@ -103,7 +103,7 @@ class Breaker(msgspec.Struct, frozen=True, kw_only=True):
     reason, trigger
         Why it tripped last, in one sentence and in one word; empty when closed.
     trips
-        How often it tripped without staying closed for the rules' ``forget_seconds`` in between.
+        How often it tripped without staying closed for the rules' ``forget_seconds`` in between; a reset keeps them.
     clean
         Trades without a loss at this step of the ramp.
     holder
@@ -278,7 +278,8 @@ def after(
         return breaker
     present = settled(breaker, now_ns)
     to = TRANSITIONS[breaker.state if event in {_E.COOLED, _E.PROBE_LAPSED} else present.state, event]
-    step, clean = present.step, present.clean
+    # Operators may have shortened the ramp meanwhile.
+    step, clean = min(present.step, len(rules.steps) - 1), present.clean
     if present.state is _S.RAMPING and event is _E.CLEAN:
         clean += 1
         if clean >= rules.clean_per_step:

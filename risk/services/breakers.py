@@ -49,6 +49,9 @@ def breaker_event(
 ) -> Breaker:
     """Let something happen to a breaker and return its durable state; what changes nothing leaves no trace.
 
+    One transaction of its own. Within a larger one its row stays locked until that ends: then always take the breakers
+    of one event in the same order.
+
     Parameters
     ----------
     now_ns

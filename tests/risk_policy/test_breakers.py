@@ -134,6 +134,14 @@ def test_a_loss_on_the_ramp_drops_a_step_and_from_the_first_opens() -> None:
     assert breaker.until_ns == NOW + 200 * SECOND_NS
 
 
+def test_a_ramp_that_was_shortened_meanwhile_goes_on_from_its_last_step() -> None:
+    short = msgspec.structs.replace(RULES, steps=(0.5, 1.0))
+    beyond = at("ramping", step=4)
+    assert (after(beyond, E.LOSS, short, NOW).state, after(beyond, E.LOSS, short, NOW).step) == (S.RAMPING, 0)
+    assert after(after(beyond, E.CLEAN, short, NOW), E.CLEAN, short, NOW).state is S.CLOSED
+    assert after(beyond, E.CLEAN, short, NOW).step == 1
+
+
 def test_only_the_probes_own_clean_result_counts() -> None:
     probing = at("probing", until_ns=NOW + SECOND_NS)
     assert after(probing, E.CLEAN, RULES, NOW, holder="other") is probing
