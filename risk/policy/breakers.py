@@ -290,7 +290,7 @@ def after(
         to = OFF_THE_RAMP[event]
     if to is not _S.RAMPING or present.state is not _S.RAMPING:
         step = clean = 0
-    moved = present is not breaker or (to, step) != (present.state, present.step)
+    moved = (to, step) != (present.state, present.step)
     trips = _trips(present, event, to, rules, now_ns)
     until_ns = _until(present, event, to, rules, now_ns, trips=trips, seconds=seconds)
     why, what = present.reason, present.trigger
@@ -310,7 +310,7 @@ def after(
         trips=trips,
         clean=clean,
         holder=holder if to is _S.PROBING else "",
-        since_ns=now_ns if moved else breaker.since_ns,
+        since_ns=now_ns if moved else present.since_ns,
     )
     # A shorter trip of an open breaker is legal and still changes nothing.
     return breaker if changed == breaker else msgspec.structs.replace(changed, version=breaker.version + 1)

@@ -155,6 +155,14 @@ def test_a_holder_may_give_its_probe_back_and_nobody_else_may() -> None:
     assert after(probing, E.PROBE_LAPSED, RULES, NOW, holder="me").state is S.HALF_OPEN
 
 
+def test_a_breaker_is_half_open_since_its_time_was_over_whenever_that_is_written_down() -> None:
+    late = NOW + 9 * SECOND_NS
+    for state, event in (("open", E.COOLED), ("probing", E.PROBE_LAPSED)):
+        written = after(at(state), event, RULES, late)
+        assert (written.state, written.since_ns) == (S.HALF_OPEN, NOW)
+        assert written == msgspec.structs.replace(settled(at(state), late), version=8)
+
+
 def test_a_late_loss_of_a_lapsed_probe_opens_again() -> None:
     assert after(at("probing"), E.LOSS, RULES, NOW, holder="me").trips == 2
 

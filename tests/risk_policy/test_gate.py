@@ -133,6 +133,7 @@ def test_old_news_are_not_taken_for_new_ones() -> None:
     known = Breakers()
     known.put(tripped(S.CLOSED, version=2))
     assert not known.put(tripped(S.OPEN, version=1))
+    assert not known.put(tripped(S.OPEN, version=2))
     assert len(known) == 0
 
 
