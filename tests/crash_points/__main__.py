@@ -15,6 +15,8 @@ import sys
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash_points", description=__doc__)
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--trade", action="append", help="only this trade (more than once: only these)")
+    parser.add_argument("--one-thread", action="store_true", help="for a busy machine: no threads for the database")
     parser.add_argument("--every", type=int, default=1, help="try every so manieth await (%(default)s)")
     parser.add_argument("--recovery", action="store_true", help="kill the engine that recovers, too")
     parser.add_argument("--first", type=int, default=4, help="first points with a second one, a trade (%(default)s)")
@@ -30,19 +32,24 @@ def main() -> int:
     for name in ("ARB_TEST_STATE_DIR", "ARB_TEST_RUN", "PYTEST_XDIST_WORKER"):  # of a test run that has started this
         os.environ.pop(name, None)
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
+    if given.one_thread:
+        os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
     import django
 
     django.setup()
     from bench.snapshot import own_database
     from tests.crash_points.runs import TRADES, Totals, recovery_plans, running, sampled
 
+    if unknown := set(given.trade or ()) - TRADES.keys():
+        parser.error(f"--trade is one of {', '.join(TRADES)} (given {', '.join(sorted(unknown))})")
+
     def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
 
     totals = Totals()
-    with own_database(), running() as runner:
-        for trade in TRADES:
+    with own_database(), running(one_thread=given.one_thread) as runner:
+        for trade in given.trade or TRADES:
             path = runner.path(trade)
             plans = [] if given.only_recovery else [[point] for point in sampled(path, given.every)]
             if given.recovery or given.only_recovery:

@@ -115,6 +115,7 @@ class DatabaseLoop(VirtualLoop):
         if executor is None or process is None:
             raise RuntimeError(f"only an engine's calls of the database are expected on threads, not {func}")
         world = self.world
+        working = world.threads.instead or executor
         context = copy_context()
         answer = self.create_future()
         call = Call(world, process, _name(args[0] if args else func))
@@ -130,7 +131,7 @@ class DatabaseLoop(VirtualLoop):
         def arrive() -> None:
             value, problem = None, None
             try:
-                value = executor.submit(context.run, call.run, lambda: func(*args)).result()
+                value = working.submit(context.run, call.run, lambda: func(*args)).result()
             except BaseException as error:
                 problem = error
             if call.is_killed:

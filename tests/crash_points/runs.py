@@ -101,10 +101,10 @@ class Totals:
 class Runner:
     """Runs on the present connection's database."""
 
-    def __init__(self, world: type[RealWorld] = RealWorld) -> None:
+    def __init__(self, world: type[RealWorld] = RealWorld, *, one_thread: bool = False) -> None:
         self._world = world
         self._ground = Ground(World(SEED, planned=False).markets.values())
-        self._threads = Threads()
+        self._threads = Threads(one_thread=one_thread)
         self._runs = 0
 
     def run(self, trade: str, planned: Sequence[Point] = ()) -> Run:
@@ -169,13 +169,13 @@ def quick_commits() -> Iterator[None]:
 
 
 @contextmanager
-def running(world: type[RealWorld] = RealWorld) -> Iterator[Runner]:
+def running(world: type[RealWorld] = RealWorld, *, one_thread: bool = False) -> Iterator[Runner]:
     """Make rows and threads for many runs; what engines would log stays silent."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
         with quick_commits(), watched_commits(), quiet_garbage():
-            runner = Runner(world)
+            runner = Runner(world, one_thread=one_thread)
             try:
                 yield runner
             finally:

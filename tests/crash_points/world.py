@@ -6,8 +6,8 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, TypeVar
 
 from django.db import connections
 
@@ -42,23 +42,40 @@ POLL_SECONDS = 0.02
 COMPARED_SECONDS = 12.0  # in which an engine that came to rest has compared its accounts
 
 
-class Threads:
-    """The threads that every run of a process shares, each with its connection: a run then opens none."""
+class HereAndNow(Executor):
+    """Does the work of a thread on the caller's."""
 
-    def __init__(self) -> None:
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        done: Future[T] = Future()
+        try:
+            done.set_result(fn(*args, **kwargs))
+        except BaseException as problem:
+            done.set_exception(problem)
+        return done
+
+
+class Threads:
+    """The threads that every run of a process shares, each with its connection: a run then opens none.
+
+    With ``one_thread`` everything is done on the loop's own, over one connection: where many processes wait for a
+    processor, each passing from thread to thread is a turn in their queue.
+    """
+
+    def __init__(self, *, one_thread: bool = False) -> None:
         self.commits = DatabaseThreads("commit", 4)
         self.writes = DatabaseThreads("write")
         self.control = DatabaseThreads("host")
-        self._desk = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self._desk: Executor = ThreadPoolExecutor(1, thread_name_prefix="desk")
+        self.instead = HereAndNow() if one_thread else None
 
     def ask(self, work: Callable[[], T]) -> T:
         """Let something outside the engines (the lease's keeper, the judge) work on the database."""
-        return self._desk.submit(work).result()
+        return (self.instead or self._desk).submit(work).result()
 
     def close(self) -> None:
         for threads in (self.commits, self.writes, self.control):
             threads.close()
-        self.ask(connections.close_all)
+        self._desk.submit(connections.close_all).result()
         self._desk.shutdown()
 
 
