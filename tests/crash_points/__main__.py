@@ -57,9 +57,9 @@ def main() -> int:
             before = totals.seconds
             runner.try_all(totals, trade, plans, say)
             say(f"{trade}: {len(path)} points on its path, {len(plans)} runs in {totals.seconds - before:.0f} s")
-    say(f"on {given.database}:")
-    for line in totals.lines():
-        say(line)
+        say(f"on {given.database}:")
+        for line in totals.lines():
+            say(line)
     return 1 if totals.failing else 0
 
 

@@ -158,7 +158,8 @@ def quick_commits() -> Iterator[None]:
     if connection.vendor != "postgresql":
         yield
         return
-    name = connection.ops.quote_name(str(connection.settings_dict["NAME"]))
+    database = str(connection.settings_dict["NAME"])
+    name = connection.ops.quote_name(database)
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER DATABASE {name} SET synchronous_commit TO off")
     try:
@@ -166,6 +167,11 @@ def quick_commits() -> Iterator[None]:
     finally:
         with connection.cursor() as cursor:
             cursor.execute(f"ALTER DATABASE {name} RESET synchronous_commit")
+            # What a killed process left behind may not have ended yet, and would keep the database from being deleted.
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                [database],
+            )
 
 
 @contextmanager
