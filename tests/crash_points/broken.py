@@ -15,8 +15,8 @@ from bots.models import Fill, Market
 from bots.services import events, locks, trades
 from tests.crash_points.points import Kind
 from tests.crash_points.world import RealWorld
-from trading import engine as engines
 from trading.execution import takeup
+from trading.execution.past import Past
 from trading.messages import Decision, OrderEvent, OrderIntent, OrderState, TradeRecord
 
 
@@ -73,7 +73,7 @@ def forgetful() -> AbstractContextManager[object]:
 
 def unready_take_up() -> AbstractContextManager[object]:
     """Begin anew without the trades of before."""
-    return patch.object(engines.Engine, "_take_up", lambda self, found: None)
+    return patch.object(Past, "take_up", lambda self, found: None)
 
 
 BROKEN = (

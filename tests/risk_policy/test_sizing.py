@@ -96,7 +96,8 @@ def test_the_volatility_factor_by_hand() -> None:
     assert volatility_factor(None, RULES) == 0.5
     assert volatility_factor(math.inf, RULES) == 0.1
     assert volatility_factor(math.nan, RULES) == 0.1
-    assert volatility_factor(-1.0, msgspec.structs.replace(RULES, volatility_unknown=0.05)) == 0.05
+    wary = msgspec.structs.replace(RULES, volatility_unknown=0.05)
+    assert [volatility_factor(broken, wary) for broken in (math.nan, -1.0)] == [0.05, 0.05]
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
+import msgspec
+
 from risk.policy import gate
 from risk.policy.breakers import Breaker, BreakerEvent, BreakerNews, BreakerRules, BreakerState, Scope, after, refusal
 from risk.policy.gate import Gate, Key, Leg, keys_of
@@ -32,6 +34,7 @@ LOOK_SECONDS = 1.0  # how often the age of data is looked at
 RETRY_SECONDS = 1.0  # after the store did not take an event
 ANSWERS = {Outcome.PLACED: "ok", Outcome.REJECTED: "rejected", Outcome.UNKNOWN: "error"}
 ZERO = Decimal(0)
+OWN = frozenset({Scope.OWNER, Scope.BOT, Scope.ACCOUNT})  # whose breakers only their owner sees amounts of
 MOST_REMEMBERED = 10_000  # trades, so that a late fill of one counts its difference
 T = TypeVar("T")
 
@@ -150,6 +153,8 @@ class BreakerDesk:
             if breaker is None or refusal(breaker, event, now_ns, holder=self._holder):
                 continue
             reason = f"Trade {trade} ended at {profit:f} {record.quote}."
+            if key[0] not in OWN:
+                reason = "A trade ended at a loss." if news < 0 else "A trade ended without a loss."
             event_id = f"{trade}:{profit.normalize():f}"
             self._tell(key, event, reason=reason, trigger=Trigger.PROBE.value, event_id=event_id)
         for key in keys:
@@ -221,6 +226,8 @@ class BreakerDesk:
         if trip is None:
             return
         self._sequence += 1
+        if key[0] not in OWN and trip.trigger is Trigger.WINDOW_LOSS:
+            trip = msgspec.structs.replace(trip, reason="More was lost within the rules' time than they allow.")
         self._desk.alarm(f"circuit breaker of {Breaker(scope=key[0], key=key[1]).name}: {trip.reason}")
         self._tell(
             key,

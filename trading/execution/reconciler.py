@@ -15,6 +15,7 @@ from trading.execution.reconciliation import (
     LOOK_BACK_NS,
     MARGIN_NS,
     ZERO,
+    DifferenceCause,
     DifferenceKind,
     Executions,
     Expected,
@@ -29,6 +30,8 @@ from trading.messages import AccountBalance, Fill, OrderEvent, OrderState
 from trading.portfolio import Purse
 from trading.ports import LeaseLost, StoreUnavailable, Venue
 
+# Differences that may be a fault of ours; what people do with their account by hand is none.
+SERIOUS = frozenset({DifferenceCause.UNKNOWN_ORDER, DifferenceCause.TAKEN_BACK, DifferenceCause.WITHDRAWAL})
 FIRST_SECONDS = 5.0  # after the start: what streams and sweeps bring comes first
 RECONCILE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
@@ -63,7 +66,7 @@ class Reconciler:
     ours is under way on the account. ``activity`` is a number that changes whenever something happens on it.
     ``on_order`` takes what turned out to be news of our orders; ``on_change`` is called when an account's fault may
     have changed, ``on_quiet_over`` when one that had to be quiet may trade again, ``on_difference`` when books and
-    exchange have come to differ.
+    exchange have come to differ in what may be a fault of ours.
     """
 
     def __init__(
@@ -267,8 +270,11 @@ class Reconciler:
         if new:
             self.counters["differences"] += new
             self._desk.alarm(f"account {purse.account_id}: {new} new differences between our books and the exchange")
-            kinds = sorted({one.cause.value.replace("_", " ") for one in findings.differences})
-            self._on_difference(purse, ", ".join(kinds))
+            serious = sorted(
+                {one.cause.value.replace("_", " ") for one in findings.differences if one.cause in SERIOUS}
+            )
+            if serious:
+                self._on_difference(purse, ", ".join(serious))
         return findings
 
     async def _read(self, venue: Venue, purse: Purse, books: Expected, left_out: frozenset[str]) -> Reading | str:
