@@ -17,12 +17,13 @@ from time import thread_time_ns
 from typing import Any
 
 from risk.policy.breakers import Breaker, BreakerState, Scope
+from risk.policy.limits import first_refusal
 from trading.clock import SystemClock
 from trading.config import AccountConfig, BotConfig, ExchangeSpec, OwnerConfig, RatingRules, RiskPicture
 from trading.engine import Engine
 from trading.execution.gate import Passed
 from trading.execution.memory_store import MemoryStore
-from trading.execution.planner import plan
+from trading.execution.planner import plan, proposal_of
 from trading.instruments import Market
 from trading.marketdata.book import Book
 from trading.marketdata.hub import MarketHub
@@ -127,8 +128,19 @@ async def measured(*, ramping: bool) -> dict[str, float]:
     assert rules is not None
     keys = engine.breakers.keys_of(running_bot, opportunity)
     most = running_bot.config.max_trade_notional
+    limits = running_bot.limits_on(opportunity)
+    proposal = proposal_of(engine.desk, running_bot.config, judged.plan)
+    situation = running_bot.situation(opportunity.quote, clock.time_ns(), 0, None)
+
+    def policy() -> None:
+        engine.breakers.gate(keys)
+        engine.rating.rate(rules, running_bot, opportunity, breaker_factor=1.0, min_net_bps=2.0)
+        first_refusal(proposal, situation, limits)
+
     parts = {
         "gate": lambda: engine.gate.judge(running_bot, opportunity),
+        "policy": policy,
+        "limits": lambda: first_refusal(proposal, situation, limits),
         "breakers": lambda: engine.breakers.gate(keys),
         "rating": lambda: engine.rating.rate(rules, running_bot, opportunity, breaker_factor=1.0, min_net_bps=2.0),
         "plan": lambda: plan(engine.desk, running_bot.terms, opportunity, most),
@@ -169,6 +181,7 @@ def run() -> dict[str, Any]:
     return {
         "p50_us": usual["gate_p50_us"],
         "p99_us": usual["gate_p99_us"],
+        "policy_p50_us": usual["policy_p50_us"],
         "target_us": TARGET_US,
         "parts_us": {name.removesuffix("_p50_us"): usual[name] for name in usual if name.endswith("_p50_us")},
         "ramping_p50_us": ramping["gate_p50_us"],
@@ -183,6 +196,8 @@ def table(figures: dict[str, Any]) -> str:
         f"one judgement: {figures['p50_us']:.1f} us at the median, {figures['p99_us']:.1f} us at the 99th percentile "
         f"(target: {figures['target_us']:.0f} us at the median)",
         f"with one of the route's breakers ramping: {figures['ramping_p50_us']:.1f} us",
+        f"of it breakers, sizing, slippage, score and limits, without freshness, planning and exposures: "
+        f"{figures['policy_p50_us']:.1f} us",
         "parts, each on its own:",
     ]
     lines += [f"  {name:10} {value:6.1f} us" for name, value in figures["parts_us"].items()]

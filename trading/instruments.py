@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Context, Decimal, InvalidOperation
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import msgspec
@@ -18,7 +18,7 @@ MIN_STEP = Decimal(1).scaleb(-18)
 _WIDE = Context(prec=60)
 
 
-class Market(msgspec.Struct, frozen=True, kw_only=True):
+class Market(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One instrument on one exchange.
 
     ``exchange`` is the Exchange row's code (``binance``, ``okx-sim``), ``symbol`` ccxt's unified symbol and
@@ -42,10 +42,17 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     maker_fee: Decimal = Decimal("0.001")
     active: bool = True
 
-    @property
+    # What every judgement of an opportunity asks for is worked out once.
+
+    @cached_property
     def key(self) -> str:
         """``exchange:symbol``, the name of this market everywhere in the engine."""
         return f"{self.exchange}:{self.symbol}"
+
+    @cached_property
+    def most_with_fee(self) -> Decimal:
+        """What one unit of notional takes at the most, the dearer fee included; 1 where fees are rebates."""
+        return 1 + max(self.taker_fee, self.maker_fee, Decimal(0))
 
 
 def money(value: str | int | Decimal, *, field: str = "value") -> Decimal:

@@ -113,7 +113,7 @@ def test_a_gain_on_paper_does_not_hide_a_days_real_loss() -> None:
     bot = RunningBot(config, on_paper)
     bot.count_result(record("paper", "100"), NOW)
     bot.count_result(record("live", "-5"), NOW)  # taken up from before it was put on paper
-    assert bot.situation("USDT", NOW).realised_today == D(600)
+    assert bot.situation("USDT", NOW, 0, None).realised_today == D(600)
     bot.configure(config, real)
-    assert bot.situation("USDT", NOW).realised_today == D(-15)
-    assert bot.situation("USDT", NOW + NS_PER_DAY).realised_today == D(0)
+    assert bot.situation("USDT", NOW, 0, None).realised_today == D(-15)
+    assert bot.situation("USDT", NOW + NS_PER_DAY, 0, None).realised_today == D(0)

@@ -100,6 +100,7 @@ class Gate:
         most = limits.max_trade_notional
         demanded = limits.min_net_edge_bps * breakers.edge_factor
         assessment: Assessment | None = None
+        worst: tuple[float, float] | None = None
         if breakers.edge_factor > 1.0 and not found.net_bps >= demanded:
             return Refusal(
                 "breaker",
@@ -111,13 +112,13 @@ class Gate:
             rated = self._rating.rate(rules, bot, found, breaker_factor=breakers.factor, min_net_bps=demanded)
             if rated is None:
                 return Refusal("market", "A book of the route is gone.")
-            assessment = rated.assessment
+            assessment, worst = rated.assessment, rated.worst
             if rated.verdict is not None and rated.check:
                 return Refusal(rated.check, rated.verdict, assessment)
             most = min(most, Decimal(repr(assessment.notional)))
         elif breakers.factor < 1.0:
             most *= Decimal(repr(breakers.factor))
-        planned = plan(self._desk, bot.terms, found, most, smallest=breakers.probe)
+        planned = plan(self._desk, bot.terms, found, most, worst=worst, smallest=breakers.probe)
         if isinstance(planned, str):
             return Refusal("size", planned, assessment)
         exposed = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import ROUND_CEILING, ROUND_DOWN, Decimal
+from functools import lru_cache
 from itertools import takewhile
 from statistics import median
 
@@ -17,7 +18,7 @@ from trading.execution.ladder import Ladder
 from trading.execution.repair import smallest_order
 from trading.execution.reserving import needed
 from trading.instruments import Market, Side, base_quantity, common_step, limit_price, lot_quantity, order_quantity
-from trading.messages import LegQuote, Opportunity, OrderIntent, TradeRecord, TradeState
+from trading.messages import Opportunity, OrderIntent, TradeRecord, TradeState
 from trading.portfolio import Purse
 
 BPS = Decimal(10_000)
@@ -94,27 +95,40 @@ def terms_of(bot: BotConfig, purses: Mapping[str, Purse], *, paper: bool) -> Tra
     )
 
 
-def leg_limit(market: Market, quote: LegQuote, tolerance_bps: float) -> Decimal:
+def leg_limit(market: Market, side: Side, worst: float, tolerance_bps: float) -> Decimal:
     """Return a leg's limit: the worst price walked plus (or less) the tolerance, rounded to the tick towards safety."""
-    worst = Decimal(repr(quote.worst_price))
-    share = Decimal(repr(tolerance_bps)) / BPS
-    wanted = worst * (1 + share) if quote.side == "buy" else worst * (1 - share)
-    return limit_price(market, wanted, quote.side)
+    more, less = _tolerances(tolerance_bps)
+    return limit_price(market, Decimal(repr(worst)) * (more if side == "buy" else less), side)
+
+
+@lru_cache(256)
+def _tolerances(bps: float) -> tuple[Decimal, Decimal]:
+    share = Decimal(repr(bps)) / BPS
+    return 1 + share, 1 - share
 
 
 def plan(
-    desk: Desk, terms: TradeTerms, found: Opportunity, max_notional: Decimal, *, smallest: bool = False
+    desk: Desk,
+    terms: TradeTerms,
+    found: Opportunity,
+    max_notional: Decimal,
+    *,
+    worst: tuple[float, float] | None = None,
+    smallest: bool = False,
 ) -> Plan | str:
     """Return the orders for an opportunity, or in one sentence why there are none.
 
     The size is what the books offer, cut to the notional limit at the limit prices and to what both accounts have
-    free; quantities are whole lots of both markets. ``smallest`` asks for the least that both markets take, which may
-    be more than ``max_notional`` leaves.
+    free; quantities are whole lots of both markets. ``worst`` are the prices that both legs reach for that size,
+    where it is less than the opportunity's own: so their limits stand no further off than they have to. ``smallest``
+    asks for the least that both markets take, which may be more than ``max_notional`` leaves.
     """
     quotes = (found.buy, found.sell)
     markets = tuple(desk.markets[quote.market] for quote in quotes)
+    reached = worst or (found.buy.worst_price, found.sell.worst_price)
     prices = tuple(
-        leg_limit(market, quote, terms.price_tolerance_bps) for market, quote in zip(markets, quotes, strict=True)
+        leg_limit(market, quote.side, price, terms.price_tolerance_bps)
+        for market, quote, price in zip(markets, quotes, reached, strict=True)
     )
     if any(price <= 0 for price in prices):
         return "A leg's limit price rounds to zero."

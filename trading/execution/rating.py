@@ -10,7 +10,7 @@ from risk.policy import score as scoring
 from risk.policy import sizing, slippage
 from risk.policy.realised import Learned
 from risk.policy.verdict import Verdict
-from trading.arbitrage.depth import BaseLevels, LegTerms, fill
+from trading.arbitrage.depth import BaseLevels, Filled, LegTerms, fill
 from trading.config import RatingRules
 from trading.execution.bots import RunningBot
 from trading.execution.desk import Desk
@@ -27,11 +27,15 @@ NOTHING_LEARNED = Learned(0.0, 1.0)
 
 
 class Rated(NamedTuple):
-    """An opportunity's assessment, and the check that refuses it (empty if none does) with its verdict."""
+    """An opportunity's assessment, and the check that refuses it (empty if none does) with its verdict.
+
+    ``worst`` are the prices that buying and selling the size reach in the books.
+    """
 
     assessment: Assessment
     check: str = ""
     verdict: Verdict | None = None
+    worst: tuple[float, float] | None = None
 
 
 class Weather(NamedTuple):
@@ -192,12 +196,18 @@ class Rating:
     ) -> Rated:
         """Cut the size to what slippage allows, and take off the edge what the size costs beyond its walk."""
 
-        def rated(notional: float, costs: Mapping[str, float], check: str = "", why: Verdict | None = None) -> Rated:
+        def rated(
+            notional: float,
+            costs: Mapping[str, float],
+            check: str = "",
+            why: Verdict | None = None,
+            worst: tuple[float, float] | None = None,
+        ) -> Rated:
             assessment = Assessment(
                 notional=notional, factors=sized.factors, score=score.value, components=score.components,
                 costs_bps=costs,
             )  # fmt: skip
-            return Rated(assessment, check, why)
+            return Rated(assessment, check, why, worst)
 
         wanted = min(sized.notional / found.buy.vwap, found.quantity)
         if not wanted > 0.0:
@@ -239,10 +249,11 @@ class Rating:
                     "drift_bps": estimate.drift_bps,
                     "impact_bps": estimate.impact_bps,
                 }
-        net = _net_bps(buy.levels, sell.levels, size, found)
-        if net is None:
+        bought, sold = fill(buy.levels, size), fill(sell.levels, size)
+        if bought is None or sold is None:
             why = Verdict(allowed=False, reason="The books no longer hold the size.", figures={})
             return rated(0.0, costs, "slippage", why)
+        net = _net_bps(bought, sold, found)
         drift, impact = costs["drift_bps"], costs["impact_bps"]
         left = net - drift - impact
         demanded = min_net_bps + extra
@@ -257,7 +268,7 @@ class Rating:
                 figures=costs,
             )
             return rated(notional, costs, "expected_costs", why)
-        return rated(notional, costs)
+        return rated(notional, costs, worst=(bought.worst_price, sold.worst_price))
 
 
 def _legs(found: Opportunity) -> tuple[LegQuote, LegQuote]:
@@ -274,13 +285,8 @@ def _worst(*sigmas: float | None) -> float | None:
     return max(known) if len(known) == len(sigmas) else None
 
 
-def _net_bps(
-    asks: list[tuple[float, float]], bids: list[tuple[float, float]], size: float, found: Opportunity
-) -> float | None:
-    """Return the edge after fees of a size, in basis points of what buying it costs; None beyond the books."""
-    bought, sold = fill(asks, size), fill(bids, size)
-    if bought is None or sold is None:
-        return None
+def _net_bps(bought: Filled, sold: Filled, found: Opportunity) -> float:
+    """Return the edge after fees of a size, in basis points of what buying it costs before them."""
     received = sold.notional * (1.0 - found.sell.fee_rate)
     paid = bought.notional * (1.0 + found.buy.fee_rate)
     return (received - paid) / bought.notional * 1e4

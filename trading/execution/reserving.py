@@ -14,7 +14,7 @@ def needed(market: Market, side: Side, quantity: Decimal, price: Decimal) -> tup
     Spot buys take quote, spot sells base. A derivative's order is covered in its settlement asset by its whole
     notional, as if leverage were one: less would let several bots share a margin that only one of them can have.
     """
-    fees = 1 + max(market.taker_fee, market.maker_fee, Decimal(0))
+    fees = market.most_with_fee
     base = base_quantity(market, quantity, price)
     if market.kind == "spot":
         return (market.quote, base * price * fees) if side == "buy" else (market.base, base)
