@@ -9,6 +9,7 @@ from celery import shared_task
 from bots import selectors
 from bots.models import Bot, Exchange
 from bots.services import markets, wallets
+from bots.services.decision_counts import counts_prune, writers_prune
 from bots.services.decisions import decisions_prune
 from bots.services.profits import profits_prune
 
@@ -51,10 +52,13 @@ def wallets_refresh(exchange_id: int | None = None) -> list[str]:
 
 @shared_task(name="bots.tasks.prune_decisions", ignore_result=True)
 def prune_decisions() -> int:
-    """Delete decisions beyond each bot's bound and age; returns how many."""
-    deleted = sum(decisions_prune(bot_id=bot_id) for bot_id in Bot.objects.values_list("pk", flat=True))
-    if deleted:
-        logger.info("%s old decisions deleted", deleted)
+    """Delete decisions and their counts beyond each bot's bounds and ages; returns how many decisions."""
+    bots = list(Bot.objects.values_list("pk", flat=True))
+    deleted = sum(decisions_prune(bot_id=bot_id) for bot_id in bots)
+    counts = sum(counts_prune(bot_id=bot_id) for bot_id in bots)
+    writers_prune()
+    if deleted or counts:
+        logger.info("%s old decisions and %s counts deleted", deleted, counts)
     return deleted
 
 

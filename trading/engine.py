@@ -168,7 +168,7 @@ class Engine:
             on_change=self._observe_bots,
         )
         self.decisions = Decisions(self.desk, self.trades, self._prefix, lambda: self.past.left, self.past.take_up)
-        self.notices = Notices(self.desk)
+        self.notices = Notices(self.desk, self.detector.take_counts)
         self.desk.on_answer = self.breakers.on_answer
         self.rating = Rating(self.desk)
         self.gate = Gate(self.desk, self.trades, self.lag, self.reconciler, self.breakers, self.rating)
@@ -200,7 +200,13 @@ class Engine:
                 self.past.take_up(found)
                 self._started.set()
                 self._apply_bots()
-                watchers = (self.reconciler.run(), self.pace.run(), self.lag.run(), self.breakers.run())
+                watchers = (
+                    self.reconciler.run(),
+                    self.pace.run(),
+                    self.lag.run(),
+                    self.breakers.run(),
+                    self.notices.run(),
+                )
                 watching = [asyncio.create_task(watcher) for watcher in watchers]
                 try:
                     await self._stopped.wait()
@@ -317,6 +323,7 @@ class Engine:
         await self.past.close()
         await self.trades.cancel()
         await self.accounts.close()
+        self.notices.close()
         self.roster.observe_all()
         if not self.halted:
             try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,9 +17,10 @@ from risk.policy.verdict import ALLOWED, Verdict
 from trading.instruments import Side
 
 __all__ = [
-    "ALLOWED", "AccountBalance", "Assessment", "BookTop", "Decision", "Fill", "KnownOrder", "LegPolicy", "LegQuote",
-    "Opportunity", "OrderEvent", "OrderIntent", "OrderKind", "OrderState", "Outcome", "PlaceResult", "PublicTrade",
-    "StreamState", "TimeInForce", "TradeRecord", "TradeState", "Verdict",
+    "ALLOWED", "AT_DEPTH", "COMPARED", "PAID", "AccountBalance", "Assessment", "BookTop", "Decision", "DecisionKey",
+    "Fill", "KnownOrder", "LegPolicy", "LegQuote", "Opportunity", "OrderEvent", "OrderIntent", "OrderKind",
+    "OrderState", "Outcome", "PlaceResult", "PublicTrade", "StreamState", "TimeInForce", "TradeRecord", "TradeState",
+    "Verdict",
 ]  # fmt: skip
 
 
@@ -100,7 +102,7 @@ class Decision(msgspec.Struct, frozen=True):
     """What was done about an opportunity, and the first check that refused it.
 
     ``later_profit`` is what it would have earned had it been taken LATER_SECONDS after it was seen (quote asset, for
-    the same size; None: not looked at, or no longer to be had).
+    the same size; None: not looked at, or no longer to be had). ``wanted_bps`` is the net edge that was asked for.
     """
 
     opportunity: Opportunity
@@ -109,6 +111,26 @@ class Decision(msgspec.Struct, frozen=True):
     trade_id: str = ""
     assessment: Assessment | None = None
     later_profit: float | None = None
+    wanted_bps: float = 0.0
+
+
+# What a DecisionKey's ``check`` says of an opportunity that was not judged: how far the detector got with it.
+COMPARED = "seen:compared"  # a route's best prices were compared
+PAID = "seen:paid"  # they paid the fees and the wanted edge
+AT_DEPTH = "depth:"  # with the reason behind it: the books did not hold what the best prices promised
+
+
+class DecisionKey(NamedTuple):
+    """What is counted together: one bot's opportunities of one pair that ended at the same check.
+
+    ``check`` is "" for those that became trades, the name of the check that refused, or COMPARED, PAID or AT_DEPTH
+    with a reason. What paid and did not end at depth is an opportunity, and was judged.
+    """
+
+    bot_id: int
+    base: str
+    quote: str
+    check: str
 
 
 class OrderState(StrEnum):

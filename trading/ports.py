@@ -12,6 +12,7 @@ from trading.marketdata.book import Book
 from trading.messages import (
     AccountBalance,
     Decision,
+    DecisionKey,
     Fill,
     KnownOrder,
     OrderEvent,
@@ -147,6 +148,12 @@ class Store(Protocol):
 
     def record_decision(self, decision: Decision) -> None:
         """Queue a decision; the store samples and bounds what it keeps."""
+
+    def record_later_profit(self, trade_id: str, profit: float) -> None:
+        """Queue what the opportunity of a trade would have earned LATER_SECONDS after it was seen."""
+
+    def record_counts(self, counts: Mapping[DecisionKey, int]) -> None:
+        """Queue what is to be added to the counts of decisions. It is added once, whatever fails on the way."""
 
     def record_balance(self, balance: AccountBalance) -> None: ...
 

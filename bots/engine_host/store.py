@@ -6,15 +6,16 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import msgspec
 
+from bots.engine_host.counts import CountQueue
 from bots.engine_host.database import DatabaseThreads
 from bots.engine_host.leases import Lease
-from bots.services import balances, decisions, events, reconciliation, trades
+from bots.services import balances, decision_counts, decisions, events, reconciliation, trades
 from bots.services.guard import guarded
 from risk.models.breakers import OWNED
 from risk.policy.breakers import Breaker, BreakerNews
@@ -23,6 +24,7 @@ from trading.execution.reconciliation import Expected, Reconciliation
 from trading.messages import (
     AccountBalance,
     Decision,
+    DecisionKey,
     KnownOrder,
     OrderEvent,
     OrderIntent,
@@ -47,8 +49,9 @@ MAX_WAITING_DECISIONS = 2_000
 class DjangoStore:
     """Durable truth of one owner. Belongs to one event loop; :meth:`run` writes what is queued.
 
-    Events keep their order. Of trades and balances the newest record of each waits, of decisions as many as fit;
-    a refused record is logged and left out, so that one bad figure cannot hold up the fills behind it.
+    Events keep their order. Of trades and balances the newest record of each waits, of decisions as many as fit, and
+    counts are added up; a refused record is logged and left out, so that one bad figure cannot hold up the fills
+    behind it.
     """
 
     def __init__(self, *, lease: Lease, clock: Clock, commits: DatabaseThreads, writes: DatabaseThreads) -> None:
@@ -62,6 +65,8 @@ class DjangoStore:
         self._decisions: deque[Decision] = deque(maxlen=MAX_WAITING_DECISIONS)
         self._balances: dict[tuple[int, str], AccountBalance] = {}
         self._sampler = decisions.DecisionSampler()
+        self._later: dict[str, tuple[str, float]] = {}  # by trade
+        self._counts = CountQueue()
         self._wake = asyncio.Event()
         self._recorded = self._written = 0
         self._durable = asyncio.Condition()
@@ -199,6 +204,16 @@ class DjangoStore:
         self._decisions.append(decision)
         self._recording()
 
+    def record_later_profit(self, trade_id: str, profit: float) -> None:
+        self._later[trade_id] = (trade_id, profit)
+        if len(self._later) > MAX_WAITING_DECISIONS:
+            del self._later[next(iter(self._later))]
+        self._recording()
+
+    def record_counts(self, counts: Mapping[DecisionKey, int]) -> None:
+        self._counts.add(counts, self._clock.time_ns())
+        self._recording()
+
     def record_balance(self, balance: AccountBalance) -> None:
         self._balances[balance.account_id, balance.asset] = balance
         self._recording()
@@ -223,7 +238,8 @@ class DjangoStore:
     @property
     def waiting(self) -> int:
         """Records not yet durable."""
-        return len(self._events) + len(self._trades) + len(self._decisions) + len(self._balances)
+        queues = (self._events, self._trades, self._decisions, self._later, self._counts, self._balances)
+        return sum(len(queue) for queue in queues)
 
     def _recording(self) -> None:
         self._recorded += 1
@@ -279,6 +295,18 @@ class DjangoStore:
                 [self._decisions.popleft() for _ in range(min(BATCH, len(self._decisions)))],
                 lambda some: decisions.decisions_store(owner_id=self._owner_id, decisions=some, sampler=self._sampler),
             )
+        await self._write_latest(
+            "later profit",
+            self._later,
+            lambda some: decisions.later_profits_store(owner_id=self._owner_id, later=some),
+        )
+        while (batch := self._counts.next_batch()) is not None:
+            await self._write(
+                "batch of counts",
+                [batch],
+                lambda some: [decision_counts.counts_add(owner_id=self._owner_id, batch=one) for one in some],
+            )
+            self._counts.written()
         await self._write_latest(
             "balance", self._balances, lambda some: balances.balances_apply(owner_id=self._owner_id, balances=some)
         )

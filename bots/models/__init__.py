@@ -4,6 +4,7 @@ from bots.models.accounts import Balance, ExchangeAccount
 from bots.models.base import OPERATE_ALL, sees_everything
 from bots.models.bot import Bot
 from bots.models.control import Command, Installation, OwnerLease
+from bots.models.counts import CountWriter, DecisionCount
 from bots.models.ledger import LedgerCheckpoint, LedgerEntry, LedgerLine
 from bots.models.orders import UNFINISHED_ORDERS, Fill, Order, OrderEvent
 from bots.models.profits import ALL_TIME, ProfitTotal, span_start
@@ -13,7 +14,7 @@ from bots.models.venues import Asset, Exchange, ListedAsset, Market, TradingPair
 
 __all__ = [
     "ALL_TIME", "OPERATE_ALL", "UNFINISHED_ORDERS", "UNFINISHED_TRADES", "Asset", "Balance", "Bot", "Command",
-    "Decision", "Difference", "Exchange", "ExchangeAccount", "Fill", "Installation", "LedgerCheckpoint", "LedgerEntry",
-    "LedgerLine", "ListedAsset", "Market", "Order", "OrderEvent", "OwnerLease", "ProfitTotal", "Trade", "TradingPair",
-    "sees_everything", "span_start",
+    "CountWriter", "Decision", "DecisionCount", "Difference", "Exchange", "ExchangeAccount", "Fill", "Installation",
+    "LedgerCheckpoint", "LedgerEntry", "LedgerLine", "ListedAsset", "Market", "Order", "OrderEvent", "OwnerLease",
+    "ProfitTotal", "Trade", "TradingPair", "sees_everything", "span_start",
 ]  # fmt: skip

@@ -16,7 +16,8 @@ UNFINISHED_TRADES = (TradeState.OPEN.value, TradeState.REPAIRING.value)
 class Decision(Owned, AppendOnly):
     """What was done about an opportunity and the first check that refused it; sampled, and kept for a time.
 
-    The figures are the detector's floats: they explain, they are not booked.
+    The figures are the detector's floats: they explain, they are not booked. Only ``later_profit`` of a taken one is
+    written after the row.
     """
 
     bot = models.ForeignKey(Bot, on_delete=models.CASCADE, related_name="decisions")
@@ -31,12 +32,27 @@ class Decision(Owned, AppendOnly):
     gross_bps = models.FloatField("gross edge", help_text="Basis points before fees.")
     net_bps = models.FloatField("net edge", help_text="Basis points after fees.")
     profit = models.FloatField(help_text="Expected, in the quote asset.")
+    buy_fee_rate = models.FloatField("buy fee", default=0, help_text="Share of notional.")
+    sell_fee_rate = models.FloatField("sell fee", default=0, help_text="Share of notional.")
+    buy_age_ms = models.FloatField("buy book's age", default=0, help_text="Milliseconds.")
+    sell_age_ms = models.FloatField("sell book's age", default=0, help_text="Milliseconds.")
     book_age_ms = models.FloatField("book age", help_text="Milliseconds; the older of the two books.")
+    notional = models.FloatField(
+        "size", null=True, help_text="After all factors, in the quote asset; empty: not sized."
+    )
+    factors = models.JSONField(default=dict, blank=True, help_text="What the size was multiplied by.")
+    score = models.FloatField(null=True, help_text="Of 0 to 1; empty: not rated.")
+    components = models.JSONField(default=dict, blank=True, help_text="What the score is made of.")
+    costs = models.JSONField(default=dict, blank=True, help_text="Expected beyond fees, in basis points.")
     taken = models.BooleanField()
     check_name = models.CharField("check", max_length=64, blank=True, help_text="The check that refused it.")
     reason = models.CharField(max_length=500, blank=True)
     figures = models.JSONField(default=dict, blank=True)
     trade_id = models.CharField(max_length=64, blank=True)
+    later_profit = models.FloatField(
+        "profit a second later", null=True,
+        help_text="Had it been taken then, in the quote asset; empty: not looked at, or no longer to be had.",
+    )  # fmt: skip
     at = models.DateTimeField()
 
     objects = OwnedQuerySet.as_manager()
@@ -47,6 +63,7 @@ class Decision(Owned, AppendOnly):
         indexes = [
             models.Index(fields=["owner", "-id"], name="decision_owner"),
             models.Index(fields=["bot", "-id"], name="decision_bot"),
+            models.Index(fields=["owner", "trade_id"], name="decision_trade"),
             models.Index(fields=["at"], name="decision_at"),
         ]
 

@@ -1,4 +1,7 @@
-"""Decisions: sampled on the way in, bounded in number and age. The table cannot grow without limit."""
+"""Decisions: sampled on the way in, bounded in number and age. The table cannot grow without limit.
+
+What is sampled away is counted all the same (``services.decision_counts``).
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,9 @@ from trading.messages import Decision
 KEEP_PER_BOT = 2_000
 KEEP_FOR = timedelta(days=2)
 SAMPLE_SECONDS = 1.0
+# An edge below this share of the wanted one was no near miss: it is kept more thinly.
+FAR_SHARE = 0.5
+FAR_SECONDS = 10.0
 REASON_LENGTH = 500
 # Rows added to a bot between two prunings: the table holds at most KEEP_PER_BOT + PRUNE_EVERY of each bot.
 PRUNE_EVERY = 200
@@ -27,13 +33,15 @@ PRUNE_EVERY = 200
 class DecisionSampler:
     """Decides which decisions are kept: every taken one, of refusals one a second for each bot, route and check.
 
-    Belongs to one store adapter; not shared between threads.
+    Of refusals whose edge was below FAR_SHARE of the wanted one it keeps one in FAR_SECONDS. Belongs to one store
+    adapter; not shared between threads.
     """
 
     max_keys = 20_000
 
-    def __init__(self, *, sample_seconds: float = SAMPLE_SECONDS) -> None:
+    def __init__(self, *, sample_seconds: float = SAMPLE_SECONDS, far_seconds: float = FAR_SECONDS) -> None:
         self._interval_ns = int(sample_seconds * 1e9)
+        self._far_interval_ns = int(far_seconds * 1e9)
         self._last: dict[tuple[int, str, str], int] = {}
         self.added: Counter[int] = Counter()
         self.seen = 0
@@ -51,14 +59,20 @@ class DecisionSampler:
         key = (opportunity.bot_id, opportunity.route, decision.check)
         at = opportunity.detected_ns
         last = self._last.get(key)
+        interval = self._far_interval_ns if _is_far(decision) else self._interval_ns
         # A clock that was set back must not silence a route.
-        if last is not None and 0 <= at - last < self._interval_ns:
+        if last is not None and 0 <= at - last < interval:
             return False
         self._last.pop(key, None)
         self._last[key] = at
         if len(self._last) > self.max_keys:
             del self._last[next(iter(self._last))]
         return True
+
+
+def _is_far(decision: Decision) -> bool:
+    # Not within, so that an edge that is no number is far.
+    return not decision.opportunity.net_bps >= FAR_SHARE * decision.wanted_bps
 
 
 def decisions_store(
@@ -93,6 +107,23 @@ def decisions_prune(*, bot_id: int, keep: int = KEEP_PER_BOT) -> int:
     return deleted + (_delete(rows.filter(id__lte=boundary)) if boundary is not None else 0)
 
 
+def later_profits_store(*, owner_id: int, later: Sequence[tuple[str, float]]) -> int:
+    """Store what the opportunities of trades (by trade id) would have earned later; returns how many were found.
+
+    Figures that are not finite numbers are left out.
+    """
+
+    def write() -> int:
+        rows = DecisionRow.objects.filter(owner_id=owner_id)
+        return sum(
+            rows.filter(trade_id=trade_id).update(later_profit=profit)
+            for trade_id, profit in later
+            if math.isfinite(profit)
+        )
+
+    return guarded(write)
+
+
 def _delete(rows: QuerySet[DecisionRow]) -> int:
     # Nothing refers to a decision, so no rows are loaded to follow relations.
     return rows._raw_delete(rows.db)
@@ -102,6 +133,8 @@ def decision_row(*, owner_id: int, decision: Decision) -> DecisionRow:
     """Return the unsaved row of a decision. Figures that are not finite numbers are stored as zero or left out."""
     opportunity = decision.opportunity
     taken = bool(decision.trade_id)
+    assessment = decision.assessment
+    later = decision.later_profit
     return DecisionRow(
         owner_id=owner_id,
         bot_id=opportunity.bot_id,
@@ -116,12 +149,22 @@ def decision_row(*, owner_id: int, decision: Decision) -> DecisionRow:
         gross_bps=_finite(opportunity.gross_bps),
         net_bps=_finite(opportunity.net_bps),
         profit=_finite(opportunity.net_profit),
+        buy_fee_rate=_finite(opportunity.buy.fee_rate),
+        sell_fee_rate=_finite(opportunity.sell.fee_rate),
+        buy_age_ms=_finite(opportunity.buy.book_age_ms),
+        sell_age_ms=_finite(opportunity.sell.book_age_ms),
         book_age_ms=_finite(max(opportunity.buy.book_age_ms, opportunity.sell.book_age_ms)),
+        notional=None if assessment is None else _finite(assessment.notional),
+        factors={} if assessment is None else _figures(assessment.factors),
+        score=None if assessment is None else _finite(assessment.score),
+        components={} if assessment is None else _figures(assessment.components),
+        costs={} if assessment is None else _figures(assessment.costs_bps),
         taken=taken,
         check_name="" if taken else decision.check[:64],
         reason=decision.verdict.reason[:REASON_LENGTH],
         figures=_figures(decision.verdict.figures),
         trade_id=decision.trade_id,
+        later_profit=later if later is not None and math.isfinite(later) else None,
         at=from_ns(opportunity.detected_ns),
     )
 

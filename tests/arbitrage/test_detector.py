@@ -16,6 +16,7 @@ from trading.arbitrage.detector import Detector
 from trading.arbitrage.routes import NO_EQUIVALENCE, AssetEquivalence
 from trading.config import BotConfig
 from trading.instruments import Market
+from trading.messages import AT_DEPTH, COMPARED, PAID, DecisionKey
 
 
 class StoppedClock:
@@ -228,3 +229,47 @@ def test_recorded_books_of_four_exchanges_hold_no_trade_unless_dollars_are_decla
     assert swap.sell.order_quantity == round(swap.quantity * 100)
     assert swap.quantity > 4.14
     assert swap.sell.worst_price < 43930.0
+
+
+def test_each_bot_s_counts_are_its_own_and_add_up() -> None:
+    desk = Desk(A, B, C, min_net_edge_bps=50.0)
+    desk.add_bot(2, (A, B), min_net_edge_bps=150.0)
+    desk.show(A.key, 99.0, 100.0)
+    desk.show(B.key, 101.0, 102.0)  # pays the first bot only
+    desk.show(C.key, 100.2, 100.6)
+    first = {key.check: count for key, count in desk.detector.take_counts().items() if key.bot_id == 1}
+    # Six routes between three markets: a change looks at four of them.
+    assert first == {COMPARED: 12, PAID: 1}
+    desk.show(B.key, 103.0, 104.0)
+    counts = desk.detector.take_counts()
+    assert counts[DecisionKey(1, "BTC", "USDT", COMPARED)] == 4
+    assert counts[DecisionKey(1, "BTC", "USDT", PAID)] == 2
+    assert (counts[DecisionKey(2, "BTC", "USDT", COMPARED)], counts[DecisionKey(2, "BTC", "USDT", PAID)]) == (2, 1)
+    assert desk.detector.take_counts() == {}
+
+
+def test_counts_survive_that_bots_come_and_go() -> None:
+    desk = Desk(A, B)
+    desk.show(A.key, 99.0, 100.0)
+    desk.add_bot(2)
+    desk.show(A.key, 99.0, 100.0)
+    desk.detector.remove_bot(1)
+    desk.show(A.key, 99.0, 100.0)
+    desk.detector.remove_bot(2)
+    counts = {key.bot_id: count for key, count in desk.detector.take_counts().items()}
+    assert counts == {1: 4, 2: 4}
+    assert desk.detector.evaluated == 6
+
+
+def test_what_depth_refused_is_counted_for_the_bots_whose_wish_the_top_met() -> None:
+    desk = Desk(market("a", min_notional=D(10**6)), B)
+    desk.add_bot(2, min_net_edge_bps=5000.0)
+    desk.show(A.key, 99.0, 100.0)
+    desk.show(B.key, 101.0, 102.0)
+    desk.states[A.key].status = "stale"
+    desk.show(B.key, 101.0, 102.0)
+    counts = desk.detector.take_counts()
+    assert {key.check: count for key, count in counts.items() if key.bot_id == 1} == {
+        COMPARED: 6, PAID: 2, f"{AT_DEPTH}below_min_notional": 1, f"{AT_DEPTH}not_live": 1,
+    }  # fmt: skip
+    assert {key.check for key in counts if key.bot_id == 2} == {COMPARED}

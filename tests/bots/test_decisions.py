@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bots.models import Decision
 from bots.services import decisions as service
-from bots.services.decisions import DecisionSampler, decisions_prune, decisions_store
+from bots.services.decisions import DecisionSampler, decisions_prune, decisions_store, later_profits_store
 from tests.bots.world import SECOND
+from trading.messages import Assessment
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -35,6 +37,60 @@ def test_refusals_are_kept_once_a_second_for_each_route_and_check(world):
     assert (sampler.seen, sampler.kept) == (32, 5)
     row = Decision.objects.filter(check_name="size").order_by("id")[0]
     assert (row.reason, row.figures, row.taken, row.net_bps) == ("too small", {"net_bps": "4.2"}, False, 4.2)
+
+
+def test_what_was_far_from_the_wanted_edge_is_kept_more_thinly(world):
+    bot = world.bot(world.anna)
+    start = now_ns() - 100 * SECOND
+
+    def batch(net_bps, route):
+        made = [
+            world.decision(bot, check="c", at_ns=start + step * SECOND, net_bps=net_bps, route=route)
+            for step in range(30)
+        ]
+        return [msgspec.structs.replace(decision, wanted_bps=10.0) for decision in made]
+
+    sampler = DecisionSampler()
+    near, far, odd = batch(5.0, "near"), batch(4.9, "far"), batch(float("nan"), "odd")
+    assert [sum(map(sampler.keeps, some)) for some in (near, far, odd)] == [30, 3, 3]
+
+
+def test_a_decision_is_stored_with_all_its_figures(world):
+    bot = world.bot(world.anna)
+    assessment = Assessment(
+        notional=1500.5,
+        factors={"volatility": 0.5},
+        score=0.75,
+        components={"depth": 0.9},
+        costs_bps={"drift": 1.25, "odd": float("nan")},
+    )
+    decision = msgspec.structs.replace(
+        world.decision(bot, check="score", at_ns=now_ns()), assessment=assessment, later_profit=-3.5
+    )
+    assert decisions_store(owner_id=world.anna.pk, decisions=[decision], sampler=DecisionSampler()) == 1
+    row = Decision.objects.get()
+    assert (row.buy_fee_rate, row.sell_fee_rate, row.buy_age_ms, row.sell_age_ms) == (0.001, 0.001, 12.0, 12.0)
+    assert (row.notional, row.score, row.later_profit) == (1500.5, 0.75, -3.5)
+    assert (row.factors, row.components) == ({"volatility": "0.5"}, {"depth": "0.9"})
+    assert row.costs == {"drift": "1.25", "odd": "nan"}
+
+
+def test_what_was_not_sized_or_looked_at_again_is_empty(world):
+    bot = world.bot(world.anna)
+    odd = msgspec.structs.replace(world.decision(bot, check="c", at_ns=now_ns()), later_profit=float("inf"))
+    decisions_store(owner_id=world.anna.pk, decisions=[odd], sampler=DecisionSampler())
+    row = Decision.objects.get()
+    assert (row.notional, row.score, row.factors, row.later_profit) == (None, None, {}, None)
+
+
+def test_a_later_profit_reaches_the_owners_own_decision_only(world):
+    bot = world.bot(world.anna)
+    taken = world.decision(bot, trade_id="t1", at_ns=now_ns())
+    decisions_store(owner_id=world.anna.pk, decisions=[taken], sampler=DecisionSampler())
+    assert later_profits_store(owner_id=world.ben.pk, later=[("t1", 1.0)]) == 0
+    assert later_profits_store(owner_id=world.anna.pk, later=[("t1", float("nan")), ("t2", 1.0)]) == 0
+    assert later_profits_store(owner_id=world.anna.pk, later=[("t1", 2.5)]) == 1
+    assert Decision.objects.get().later_profit == 2.5
 
 
 def test_taken_ones_are_all_kept(world):

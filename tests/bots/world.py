@@ -23,6 +23,7 @@ from trading.config import Credentials
 from trading.execution.ids import client_order_id, trade_id
 from trading.messages import (
     Decision,
+    DecisionKey,
     Fill,
     LegQuote,
     Opportunity,
@@ -185,6 +186,10 @@ class World:
         }
         verdict = Verdict(allowed=not check, reason="too small" if check else "", figures={"net_bps": 4.2})
         return Decision(opportunity=Opportunity(**(values | changes)), verdict=verdict, check=check, trade_id=trade_id)
+
+    def counts(self, bot: Bot, check: str = "", count: int = 1, **changes: Any) -> dict[DecisionKey, int]:
+        values: dict[str, Any] = {"bot_id": bot.pk, "base": "BTC", "quote": "USDT", "check": check}
+        return {DecisionKey(**(values | changes)): count}
 
     def fill(self, intent: OrderIntent, number: int = 1, **changes: Any) -> Fill:
         values: dict[str, Any] = {

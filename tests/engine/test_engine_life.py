@@ -10,6 +10,7 @@ import pytest
 
 from tests.engine.worlds import World, spec, spot
 from trading.config import BotConfig
+from trading.execution.hindsight import LATER_SECONDS
 from trading.messages import OrderState as S
 from trading.messages import TradeState as T
 
@@ -28,6 +29,7 @@ def bot_of(world: World, bot_id: int = 1) -> tuple[str, str]:
 
 
 async def checks(world: World) -> list[str]:
+    await world.clock.advance(LATER_SECONDS)  # so long a refusal waits to be recorded
     return [decision.check for decision in world.store.decisions]
 
 

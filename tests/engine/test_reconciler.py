@@ -383,7 +383,7 @@ async def test_no_trade_begins_while_an_account_is_kept_quiet_and_one_does_after
     await world.clock.settle()
     await world.edge()
     assert not world.store.trades
-    assert world.store.decisions[-1].check == "comparison"
+    assert world.pages.of("opportunity")[-1]["check"] == "comparison"
     monkeypatch.undo()
     await world.clock.run_until(looking.done)
     await world.clock.run_until(lambda: world.store.trades)  # though prices have not moved since

@@ -11,8 +11,8 @@ import pytest
 from django.db import InternalError, OperationalError
 
 from bots.engine_host import store as store_module
-from bots.models import Balance, Decision, Fill, Order, OrderEvent, Trade
-from bots.services import trades
+from bots.models import Balance, Decision, DecisionCount, Fill, Order, OrderEvent, Trade
+from bots.services import decision_counts, trades
 from bots.services.leases import lease_release
 from tests.bots.world import START_NS, D
 from tests.host.conftest import until
@@ -277,3 +277,66 @@ async def test_a_former_holders_word_on_a_trade_comes_too_late(given, make_store
     await former.flush()
     assert await threads.run(lambda: Trade.objects.get().state) == "CLOSED"
     assert await threads.run(Fill.objects.count) == 1  # a fill is a fact, whoever tells it
+
+
+def counted() -> dict[str, int]:
+    return dict(DecisionCount.objects.values_list("check_name", "count"))
+
+
+async def test_counts_are_exact_whatever_fails_on_the_way(given, make_store, threads) -> None:
+    """A batch that fails once, one that was committed though its answer was lost, and what came meanwhile."""
+    store = make_store(given.owner, given.token)
+    add, calls = decision_counts.counts_add, []
+
+    def faulty(**values) -> int:
+        calls.append(values["batch"].number)
+        if len(calls) == 1:
+            raise StoreUnavailable("gone")
+        added = add(**values)
+        if len(calls) == 3:
+            raise StoreUnavailable("the answer to COMMIT was lost")
+        return added
+
+    with mock.patch.object(store_module.decision_counts, "counts_add", side_effect=faulty):
+        store.record_counts(given.world.counts(given.bot, "size", 3))
+        await until(lambda: len(calls) == 2)
+        store.record_counts(given.world.counts(given.bot, "size", 4))
+        await until(lambda: len(calls) == 3)
+        store.record_counts(given.world.counts(given.bot, "size", 5) | given.world.counts(given.bot, "", 1))
+        await store.flush(30)
+    assert await threads.run(counted) == {"": 1, "size": 12}
+    assert store.waiting == 0
+    assert calls[:4] == [1, 1, 2, 2]
+
+
+async def test_counts_that_the_database_refuses_do_not_hold_up_the_next(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    with mock.patch.object(store_module.decision_counts, "counts_add", side_effect=ValueError("odd")):
+        store.record_counts(given.world.counts(given.bot, "size", 3))
+        await store.flush()
+    store.record_counts(given.world.counts(given.bot, "size", 4))
+    await store.flush()
+    assert await threads.run(counted) == {"size": 4}
+    assert store.refused == 1
+
+
+async def test_counts_of_a_former_holder_still_count(given, make_store, threads) -> None:
+    former = make_store(given.owner, given.token)
+    former.record_counts(given.world.counts(given.bot, "size", 3))
+    await former.flush()
+    await threads.run(lambda: lease_release(owner_id=given.owner, holder="host-1", token=given.token))
+    present = make_store(given.owner, await threads.run(lambda: given.world.lease(given.world.anna, "host-2")))
+    present.record_counts(given.world.counts(given.bot, "size", 10))
+    await present.flush()
+    former.record_counts(given.world.counts(given.bot, "size", 4))
+    await former.flush()
+    assert await threads.run(counted) == {"size": 17}
+
+
+async def test_what_a_trade_would_have_earned_later_is_added_to_its_decision(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    store.record_later_profit(given.trade.trade_id, -1.25)
+    store.record_later_profit("no-trade", 1.0)
+    await store.flush()
+    assert await threads.run(lambda: Decision.objects.get().later_profit) == -1.25

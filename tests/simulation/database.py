@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from trading.execution.states import next_state
 from trading.messages import (
     AccountBalance,
     Decision,
+    DecisionKey,
     KnownOrder,
     OrderEvent,
     OrderIntent,
@@ -371,6 +372,12 @@ class SimStore:
 
     def record_decision(self, decision: Decision) -> None:
         """Decisions are for pages; nothing here depends on them."""
+
+    def record_later_profit(self, trade_id: str, profit: float) -> None:
+        """As decisions."""
+
+    def record_counts(self, counts: Mapping[DecisionKey, int]) -> None:
+        """As decisions."""
 
     def record_balance(self, balance: AccountBalance) -> None:
         """Balances are for pages; nothing here depends on them."""

@@ -11,7 +11,7 @@ from trading.arbitrage.routes import NO_EQUIVALENCE, AssetEquivalence, Route, tw
 from trading.config import BotConfig
 from trading.instruments import Market
 from trading.marketdata.book import Book
-from trading.messages import LegQuote, Opportunity
+from trading.messages import AT_DEPTH, COMPARED, PAID, DecisionKey, LegQuote, Opportunity
 from trading.ports import Clock
 
 __all__ = ["Detector", "MarketState"]
@@ -36,14 +36,18 @@ class MarketState(Protocol):
     def received_monotonic_ns(self) -> int: ...
 
 
+Tally = dict[str, int]  # counts since they were last taken, of one bot and pair, by a DecisionKey's check
+
+
 class _Watcher:
     """One bot's interest in a route: its own fees, its demands, and the price ratio above which it can pay."""
 
-    __slots__ = ("bot_id", "factor", "limits", "name", "route", "terms")
+    __slots__ = ("bot_id", "factor", "limits", "name", "route", "tally", "terms")
 
-    def __init__(self, bot: BotConfig, route: Route) -> None:
+    def __init__(self, bot: BotConfig, route: Route, tally: Tally) -> None:
         self.bot_id = bot.bot_id
         self.route = route
+        self.tally = tally
         self.name = f"{bot.bot_id}:{route.key}"
         self.terms = PairTerms.of(LegTerms.of(route.buy), LegTerms.of(route.sell))
         self.limits = Limits(min_net_bps=bot.min_net_edge_bps, max_notional=float(bot.max_trade_notional))
@@ -81,14 +85,28 @@ class _Peer:
 
 
 class _Changed:
-    """A market's own state and its peers."""
+    """A market's own state, its peers, and how often it changed since its changes were last counted."""
 
-    __slots__ = ("peers", "routes", "state")
+    __slots__ = ("changes", "peers", "routes", "state")
 
     def __init__(self, state: MarketState) -> None:
         self.state = state
         self.peers: dict[str, _Peer] = {}
         self.routes = 0
+        self.changes = 0
+
+    def count(self) -> int:
+        """Count the changes for everybody who watched; return how many routes they compared.
+
+        A change compares every route through the market, so the hot path counts changes only.
+        """
+        changes, self.changes = self.changes, 0
+        if changes:
+            for peer in self.peers.values():
+                for candidate in (peer.buy_here, peer.buy_there):
+                    for watcher in candidate.watchers if candidate is not None else ():
+                        watcher.tally[COMPARED] = watcher.tally.get(COMPARED, 0) + changes
+        return changes * self.routes
 
 
 class Detector:
@@ -107,10 +125,16 @@ class Detector:
         self._clock = clock
         self._candidates: dict[tuple[str, str], _Candidate] = {}
         self._by_market: dict[str, _Changed] = {}
-        self.evaluated = 0  # routes whose best prices were compared
+        self._tallies: dict[tuple[int, str, str], Tally] = {}  # by bot, base and quote
+        self._counted = 0  # of the routes evaluated, those that the tallies know
         self.top_profitable = 0  # of these, how often they paid for at least one bot
         self.opportunities = 0
         self.refused: dict[str, int] = {}  # by reason, after the best prices paid
+
+    @property
+    def evaluated(self) -> int:
+        """How many routes' best prices were compared."""
+        return self._counted + sum(changed.changes * changed.routes for changed in self._by_market.values())
 
     def add_bot(self, bot: BotConfig, equal: AssetEquivalence = NO_EQUIVALENCE) -> tuple[Route, ...]:
         """Watch every route between the bot's markets; return them. Adding a bot again replaces it."""
@@ -121,12 +145,14 @@ class Detector:
             candidate = self._candidates.get(key)
             if candidate is None:
                 candidate = self._candidates[key] = _Candidate(self._state_of(route.buy), self._state_of(route.sell))
-            candidate.watchers.append(_Watcher(bot, route))
+            tally = self._tallies.setdefault((bot.bot_id, route.base, route.quote), {})
+            candidate.watchers.append(_Watcher(bot, route, tally))
             self._refresh(key, candidate)
         return routes
 
     def remove_bot(self, bot_id: int) -> None:
         """Stop watching for a bot."""
+        self._count()  # for those who watched until now
         for key, candidate in list(self._candidates.items()):
             kept = [watcher for watcher in candidate.watchers if watcher.bot_id != bot_id]
             if len(kept) == len(candidate.watchers):
@@ -170,7 +196,7 @@ class Detector:
         changed = self._by_market.get(key)
         if changed is None:
             return ()
-        self.evaluated += changed.routes
+        changed.changes += 1
         bid, ask = changed.state.bid, changed.state.ask
         found: Sequence[Opportunity] = ()
         for peer in changed.peers.values():
@@ -191,16 +217,33 @@ class Detector:
             **{f"refused_{reason}": count for reason, count in self.refused.items()},
         }
 
+    def take_counts(self) -> dict[DecisionKey, int]:
+        """Return what was counted for each bot and pair since the last call: COMPARED, PAID, and AT_DEPTH by reason."""
+        self._count()
+        taken = {
+            DecisionKey(*key, check): count for key, tally in self._tallies.items() for check, count in tally.items()
+        }
+        for tally in self._tallies.values():
+            tally.clear()
+        return taken
+
+    def _count(self) -> None:
+        self._counted += sum(changed.count() for changed in self._by_market.values())
+
     def _opportunities(self, candidate: _Candidate) -> list[Opportunity]:
         self.top_profitable += 1
         buy, sell = candidate.buy, candidate.sell
         found: list[Opportunity] = []
-        if not _tradable((buy, sell)):
+        tradable = _tradable((buy, sell))
+        if not tradable:
             self._refuse("not_live")
-            return found
         ratio = sell.bid / buy.ask
         for watcher in candidate.watchers:
             if ratio < watcher.factor:
+                continue
+            _note(watcher.tally, PAID)
+            if not tradable:
+                _note(watcher.tally, f"{AT_DEPTH}not_live")
                 continue
             quote = joint_walk(
                 BaseLevels(buy.book.asks, watcher.terms.buy, buy.ask, buy.ask_size),
@@ -209,7 +252,9 @@ class Detector:
                 watcher.limits,
             )
             if isinstance(quote, Refusal):
-                self._refuse(quote.name.lower())
+                reason = quote.name.lower()
+                self._refuse(reason)
+                _note(watcher.tally, AT_DEPTH + reason)
             else:
                 found.append(self._opportunity(watcher, quote, buy, sell))
         self.opportunities += len(found)
@@ -255,6 +300,10 @@ class Detector:
 
     def _refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
+
+
+def _note(tally: Tally, check: str) -> None:
+    tally[check] = tally.get(check, 0) + 1
 
 
 def _tradable(states: Iterable[MarketState]) -> bool:

@@ -14,6 +14,7 @@ from trading.execution.footprints import Footprint, Footprints
 from trading.execution.ids import Ids
 from trading.execution.ladder import Ladder
 from trading.execution.latency import Stages
+from trading.execution.tally import Tally
 from trading.execution.waiting import Signal
 from trading.instruments import Market, Side
 from trading.marketdata.book import Book
@@ -74,6 +75,7 @@ class Desk:
         self.explained = Explained()
         self.footprints = Footprints()
         self.stages = Stages()
+        self.tally = Tally()
         self.markets: dict[str, Market] = {}
         self.venues: dict[Purse, Venue] = {}
         self.live_purses: set[Purse] = set()

@@ -72,9 +72,11 @@ class Gate:
         bot.counters["opportunities"] += 1
         if found.route in bot.busy_routes:
             bot.counters["refused_route_busy"] += 1
+            self._desk.tally.add(found, "route_busy")
             return None
         if bot.cooling.get(found.route, 0) > found.detected_monotonic_ns:
             bot.counters["refused_cooldown"] += 1
+            self._desk.tally.add(found, "cooldown")
             return None
         if bot.observed != observed.RUNNING:
             return Refusal("bot_state", f"The bot is {bot.observed}: {bot.reason}.")

@@ -5,8 +5,11 @@ Whatever it is told is kept as it would be in tables, so that a second engine ca
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+
+import msgspec
 
 from risk.policy.breakers import Breaker, BreakerNews, Scope, after
 from risk.policy.gate import Key
@@ -26,6 +29,7 @@ from trading.messages import (
     FINISHED_TRADES,
     AccountBalance,
     Decision,
+    DecisionKey,
     Fill,
     KnownOrder,
     OrderEvent,
@@ -52,6 +56,7 @@ class MemoryStore:
         self.history: dict[str, list[OrderState]] = {}
         self.fills: dict[tuple[int, str, str], Fill] = {}
         self.decisions: list[Decision] = []
+        self.counts: Counter[DecisionKey] = Counter()
         self.balances: dict[tuple[int, str], AccountBalance] = {}
         self.opened: dict[int, Mapping[str, Decimal]] = {}  # by account, what its ledger was opened with
         self.markets: dict[str, Market] = {}  # what executions mean for balances; unknown ones move nothing but fees
@@ -130,6 +135,14 @@ class MemoryStore:
         self.decisions.append(decision)
         if len(self.decisions) > self._decisions_kept:
             del self.decisions[: self._decisions_kept // 2]
+
+    def record_later_profit(self, trade_id: str, profit: float) -> None:
+        for place, decision in enumerate(self.decisions):
+            if decision.trade_id == trade_id:
+                self.decisions[place] = msgspec.structs.replace(decision, later_profit=profit)
+
+    def record_counts(self, counts: Mapping[DecisionKey, int]) -> None:
+        self.counts.update(counts)
 
     def record_balance(self, balance: AccountBalance) -> None:
         self.balances[balance.account_id, balance.asset] = balance

@@ -105,6 +105,7 @@ class Opening:
             self._notices.refused(bot, decision.opportunity, Refusal("store", why))
             return
         except LeaseLost as error:
+            self._desk.tally.add(decision.opportunity, "lease")
             self._on_lost(str(error))
             return
         committed_ns = self._desk.clock.monotonic_ns()
