@@ -67,6 +67,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     {"title": "Live page", "icon": "monitoring", "link": "/live/"},
+                    {"title": "Why no trades?", "icon": "filter_alt", "link": "/why/"},
                     _page("Bots", "smart_toy", "bots.bot"),
                     _page("Accounts", "key", "bots.exchangeaccount"),
                     _page("Balances", "account_balance_wallet", "bots.balance"),

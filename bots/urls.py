@@ -8,6 +8,7 @@ from bots import api, views
 urlpatterns = [
     path("live/", views.live, name="live"),
     path("live/bots/<int:bot_id>/<str:action>/", views.bot_action, name="bot-action"),
+    path("why/", views.why, name="why"),
     path("api/live/snapshot", api.live_snapshot_get, name="live-snapshot"),
     path("sign-in/", views.SignInView.as_view(), name="sign-in"),
     path("sign-out/", LogoutView.as_view(next_page="sign-in"), name="sign-out"),

@@ -16,7 +16,7 @@ from django.urls import reverse_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from bots import live_snapshot
+from bots import live_snapshot, selectors
 from bots.models import Bot
 from bots.models.base import sees_everything
 from bots.services.bots import bot_start, bot_stop
@@ -35,6 +35,45 @@ class SignInView(LoginView):
 @login_required(login_url=reverse_lazy("sign-in"))
 def live(request: HttpRequest) -> HttpResponse:
     """Show the live desk: one's own, or for operators the one asked for by ``owner`` (a user id)."""
+    owner, owners = _whose(request)
+    if owner is None:
+        return redirect(f"{request.path}?owner={owners[0].pk}")
+    return render(request, "live/live.html", {"owner": owner, "owners": owners, "mode": settings.ARB_SHAPE})
+
+
+@never_cache
+@require_GET
+@login_required(login_url=reverse_lazy("sign-in"))
+def why(request: HttpRequest) -> HttpResponse:
+    """Show why so few trades were made: of one's own bots, or for operators of those asked for by ``owner``.
+
+    ``period`` is one of :data:`selectors.PERIODS`, ``bot`` the id of one of the owner's bots.
+    """
+    owner, owners = _whose(request)
+    if owner is None:
+        return redirect(f"{request.path}?owner={owners[0].pk}")
+    period = request.GET.get("period", "today")
+    if period not in selectors.PERIODS:
+        raise Http404("There is no such period.")
+    bots = list(Bot.objects.filter(owner=owner).order_by("name"))
+    bot = None
+    if wanted := request.GET.get("bot"):
+        bot = next((one for one in bots if str(one.pk) == wanted), None)
+        if bot is None:
+            raise Http404("There is no such bot on this desk.")
+    report = selectors.why_report(owner_id=owner.pk, start=selectors.period_start(period), bot=bot)
+    context = {
+        "owner": owner, "owners": owners, "bots": bots, "bot": bot, "period": period, "periods": selectors.PERIODS,
+        "report": report,
+    }  # fmt: skip
+    return render(request, "why/why.html", context)
+
+
+def _whose(request: HttpRequest) -> tuple[Any, list[Any]]:
+    """Return whose desk is asked for (by ``owner``, a user id) and whose an operator may choose.
+
+    None for an operator who has asked for nobody's and has no bots: then the first of the others is to be shown.
+    """
     requested = request.GET.get("owner")
     owner = live_snapshot.find_owner(user=request.user, requested=requested)
     if owner is None:
@@ -43,10 +82,10 @@ def live(request: HttpRequest) -> HttpResponse:
     if sees_everything(request.user):
         owners = list(desk_owners())
         if requested is None and owners and owner not in owners:
-            return redirect(f"{request.path}?owner={owners[0].pk}")
+            return None, owners
         if owner not in owners:
             owners.insert(0, owner)
-    return render(request, "live/live.html", {"owner": owner, "owners": owners, "mode": settings.ARB_SHAPE})
+    return owner, owners
 
 
 def desk_owners() -> QuerySet[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -11,7 +11,7 @@ from django.db import models
 from django.template.loader import render_to_string
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString, mark_safe
 
 from bots.fields import plain
@@ -79,6 +79,31 @@ def route(text: str) -> SafeString | str:
     symbols = buy["symbol"] if buy["symbol"] == sell["symbol"] else f"{buy['symbol']} → {sell['symbol']}"
     exchanges = buy["exchange"] if buy["exchange"] == sell["exchange"] else f"{buy['exchange']} → {sell['exchange']}"
     return format_html('<span title="{}">{}<br><small>{}</small></span>', text, symbols, exchanges)
+
+
+def small_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> SafeString:
+    """Return a table within a row's page."""
+    heads = format_html_join("", '<th class="font-medium pr-6 text-left">{}</th>', ((header,) for header in headers))
+    cells = format_html_join("", "<tr>{}</tr>", ((_cells(row),) for row in rows))
+    return format_html("<table><thead><tr>{}</tr></thead><tbody>{}</tbody></table>", heads, cells)
+
+
+def _cells(row: Sequence[object]) -> SafeString:
+    return format_html_join("", '<td class="pr-6">{}</td>', ((cell,) for cell in row))
+
+
+def named_values(values: Mapping[str, object]) -> SafeString | str:
+    """Return a mapping as a table of two columns; numbers to four significant places, in full on hover."""
+    if not values:
+        return EMPTY
+    return small_table(("Name", "Value"), ((name.replace("_", " "), _short(value)) for name, value in values.items()))
+
+
+def _short(value: object) -> SafeString | str:
+    try:
+        return format_html('<span title="{}">{}</span>', value, f"{float(str(value)):.4g}")
+    except ValueError:
+        return str(value)
 
 
 def duration(span: timedelta) -> str:

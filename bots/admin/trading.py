@@ -12,6 +12,7 @@ from unfold.decorators import display
 
 from bots.admin.base import ChoicesFilter, ReadOnlyAdmin, ReadOnlyInline, ScopedRelatedFilter
 from bots.admin.display import (
+    EMPTY,
     GOOD,
     MODES,
     TRADE_STATES,
@@ -20,11 +21,14 @@ from bots.admin.display import (
     badge,
     link,
     moment,
+    named_values,
     rounded,
     route,
+    small_table,
     state,
     took,
 )
+from bots.decision_words import words_of
 from bots.models import Decision, LedgerEntry, LedgerLine, Order, Trade
 
 _OWNER = ("owner", ScopedRelatedFilter)
@@ -167,12 +171,35 @@ class DecisionAdmin(ReadOnlyAdmin):
         "size",
         "gross",
         "net",
+        "score_text",
         "worth",
+        "worth_later",
         "books",
     )
     list_filter = ("taken", "check_name", _BOT, "base", "quote", _OWNER)
     search_fields = ("route", "trade_id", "reason")
     list_display_links = ("when",)
+    fieldsets = (
+        (None, {"fields": (("verdict", "moment"), ("bot", "owner"), "route_text", ("check_title", "trade_link"))}),
+        ("Why", {"fields": ("reason", "cure", "figures_table")}),
+        (
+            "What it was",
+            {
+                "fields": (
+                    ("quantity_text", "notional_text"),
+                    ("gross", "net"),
+                    ("worth", "worth_later"),
+                    "legs_table",
+                )
+            },
+        ),
+        ("How it was rated", {"fields": ("score_text", ("factors_table", "components_table"), "costs_table")}),
+    )
+    readonly_fields = (
+        "verdict", "moment", "route_text", "check_title", "trade_link", "cure", "figures_table", "quantity_text",
+        "notional_text", "gross", "net", "worth", "worth_later", "legs_table", "score_text", "factors_table",
+        "components_table", "costs_table",
+    )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("owner", "bot")
@@ -199,9 +226,70 @@ class DecisionAdmin(ReadOnlyAdmin):
             return decision.trade_id
         return format_html('<span title="{}">{}</span>', decision.reason, decision.check_name)
 
-    @display(description="Quantity", ordering="quantity")
+    @display(description="Check")
+    def check_title(self, decision: Decision) -> str:
+        return EMPTY if decision.taken else f"{words_of(decision.check_name).title} ({decision.check_name})"
+
+    @display(description="What to do")
+    def cure(self, decision: Decision) -> str:
+        return EMPTY if decision.taken else words_of(decision.check_name).cure
+
+    @display(description="Trade")
+    def trade_link(self, decision: Decision) -> Any:
+        if not decision.trade_id:
+            return EMPTY
+        return link(Trade.objects.filter(owner_id=decision.owner_id, trade_id=decision.trade_id).first())
+
+    @display(description="At")
+    def moment(self, decision: Decision) -> Any:
+        return moment(decision.at)
+
+    @display(description="Size", ordering="notional")
     def size(self, decision: Decision) -> Any:
+        quantity = rounded(decision.quantity, decision.base)
+        if decision.notional is None:
+            return quantity
+        return format_html("{}<br><small>{}</small>", quantity, rounded(decision.notional, decision.quote))
+
+    @display(description="Quantity in the books")
+    def quantity_text(self, decision: Decision) -> Any:
         return rounded(decision.quantity, decision.base)
+
+    @display(description="Size after all factors")
+    def notional_text(self, decision: Decision) -> Any:
+        return rounded(decision.notional, decision.quote) if decision.notional is not None else "not sized"
+
+    @display(description="Score", ordering="score")
+    def score_text(self, decision: Decision) -> str:
+        return EMPTY if decision.score is None else f"{decision.score:.2f}"
+
+    @display(description="Figures")
+    def figures_table(self, decision: Decision) -> Any:
+        return named_values(decision.figures)
+
+    @display(description="Size factors")
+    def factors_table(self, decision: Decision) -> Any:
+        return named_values(decision.factors)
+
+    @display(description="Score components")
+    def components_table(self, decision: Decision) -> Any:
+        return named_values(decision.components)
+
+    @display(description="Costs beyond fees, bps")
+    def costs_table(self, decision: Decision) -> Any:
+        return named_values(decision.costs)
+
+    @display(description="Legs")
+    def legs_table(self, decision: Decision) -> Any:
+        legs = (
+            ("Buy", decision.buy_market, decision.buy_vwap, decision.buy_fee_rate, decision.buy_age_ms),
+            ("Sell", decision.sell_market, decision.sell_vwap, decision.sell_fee_rate, decision.sell_age_ms),
+        )
+        rows = [
+            [side, market, rounded(vwap, decision.quote), f"{fee * 1e4:.2f} bps", f"{age_ms:.0f} ms"]
+            for side, market, vwap, fee, age_ms in legs
+        ]
+        return small_table(["Side", "Market", "VWAP", "Fee", "Book's age"], rows)
 
     @display(description="Gross", ordering="gross_bps")
     def gross(self, decision: Decision) -> str:
@@ -214,6 +302,10 @@ class DecisionAdmin(ReadOnlyAdmin):
     @display(description="Worth", ordering="profit")
     def worth(self, decision: Decision) -> Any:
         return rounded(decision.profit, decision.quote)
+
+    @display(description="A second later", ordering="later_profit")
+    def worth_later(self, decision: Decision) -> Any:
+        return rounded(decision.later_profit, decision.quote, sign=True)
 
     @display(description="Books", ordering="book_age_ms")
     def books(self, decision: Decision) -> str:

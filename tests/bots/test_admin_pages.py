@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
+from msgspec import structs
 
-from bots.models import Bot, Installation, Order, Trade, TradingPair
+from bots.models import Bot, Decision, Installation, Order, Trade, TradingPair
 from bots.services.bots import bot_start
+from bots.services.decisions import DecisionSampler, decisions_store
 from bots.services.installation import installation_get
 from bots.services.wallets import listings_store
 from risk.models import AllowedPair, RiskLimit
@@ -18,6 +22,7 @@ from risk.policy.tradability import Network
 from risk.services.breaker_operations import settings_ensure
 from risk.services.breakers import breaker_event
 from risk.services.switch import switch_set
+from trading.messages import Assessment
 
 pytestmark = [pytest.mark.django_db]
 
@@ -125,3 +130,35 @@ def test_history_cannot_be_edited_even_by_a_superuser(full_world, operator, name
 def test_installation_has_one_row(full_world):
     assert Installation.objects.count() == 1
     assert LogEntry.objects.exists()
+
+
+def test_a_decision_shows_how_it_was_rated_and_what_it_would_have_earned(world, anna):
+    bot = world.bot(world.anna)
+    assessment = Assessment(
+        notional=1500.5,
+        factors={"volatility": 0.4375},
+        score=0.75,
+        components={"depth": 0.875},
+        costs_bps={"drift": 1.125},
+    )
+    decision = structs.replace(
+        world.decision(bot, check="book_age", at_ns=time.time_ns()), assessment=assessment, later_profit=-3.5
+    )
+    decisions_store(owner_id=world.anna.pk, decisions=[decision], sampler=DecisionSampler())
+    row = Decision.objects.get()
+    listed = anna.get(reverse("admin:bots_decision_changelist")).text
+    page = anna.get(reverse("admin:bots_decision_change", args=[row.pk])).text
+    for shown in ("0.75", "1500.5 USDT", "-3.5 USDT"):
+        assert shown in listed
+        assert shown in page
+    for shown in ("volatility", "0.4375", "depth", "0.875", "drift", "1.125", "net bps", "10.00 bps", "12 ms",
+                  "The book is too old", "maximum book age"):  # fmt: skip
+        assert shown in page
+
+
+def test_a_decision_that_was_neither_sized_nor_rated_has_a_page(world, anna):
+    bot = world.bot(world.anna)
+    for decision in (world.decision(bot, check="market", at_ns=time.time_ns()), world.decision(bot, trade_id="t")):
+        decisions_store(owner_id=world.anna.pk, decisions=[decision], sampler=DecisionSampler())
+    for row in Decision.objects.all():
+        assert "not sized" in anna.get(reverse("admin:bots_decision_change", args=[row.pk])).text
