@@ -87,13 +87,14 @@ class _Peer:
 class _Changed:
     """A market's own state, its peers, and how often it changed since its changes were last counted."""
 
-    __slots__ = ("changes", "peers", "routes", "state")
+    __slots__ = ("changes", "peers", "routes", "shares", "state")
 
     def __init__(self, state: MarketState) -> None:
         self.state = state
         self.peers: dict[str, _Peer] = {}
         self.routes = 0
         self.changes = 0
+        self.shares: dict[int, tuple[Tally, int]] | None = None  # whose routes these are; None when they have changed
 
     def count(self) -> int:
         """Count the changes for everybody who watched; return how many routes they compared.
@@ -102,11 +103,20 @@ class _Changed:
         """
         changes, self.changes = self.changes, 0
         if changes:
-            for peer in self.peers.values():
-                for candidate in (peer.buy_here, peer.buy_there):
-                    for watcher in candidate.watchers if candidate is not None else ():
-                        watcher.tally[COMPARED] = watcher.tally.get(COMPARED, 0) + changes
+            if self.shares is None:
+                self.shares = self._share()
+            for tally, routes in self.shares.values():
+                tally[COMPARED] = tally.get(COMPARED, 0) + changes * routes
         return changes * self.routes
+
+    def _share(self) -> dict[int, tuple[Tally, int]]:
+        shares: dict[int, tuple[Tally, int]] = {}  # by the tally's identity: it has no other
+        for peer in self.peers.values():
+            for candidate in (peer.buy_here, peer.buy_there):
+                for watcher in candidate.watchers if candidate is not None else ():
+                    tally = watcher.tally
+                    shares[id(tally)] = (tally, shares.get(id(tally), (tally, 0))[1] + 1)
+        return shares
 
 
 class Detector:
@@ -176,6 +186,7 @@ class Detector:
             peer = changed.peers[other]
             if peer.buy_here is None and peer.buy_there is None:
                 del changed.peers[other]
+            changed.shares = None
             changed.routes = sum(
                 (one.buy_here is not None) + (one.buy_there is not None) for one in changed.peers.values()
             )
