@@ -206,6 +206,7 @@ class Engine:
                     self.lag.run(),
                     self.breakers.run(),
                     self.notices.run(),
+                    self.notices.look_back(),
                 )
                 watching = [asyncio.create_task(watcher) for watcher in watchers]
                 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 
 import msgspec
@@ -14,7 +13,6 @@ from trading.execution.gate import Refusal
 from trading.execution.hindsight import Hindsight
 from trading.execution.views import opportunity_view
 from trading.messages import Assessment, Decision, DecisionKey, Opportunity
-from trading.tasks import end_tasks
 
 NOTE_EVERY_NS = 250_000_000  # a route's same refusal is recorded and shown at most this often; all are counted
 COUNT_SECONDS = 5.0  # how often the store is told what was counted
@@ -34,14 +32,14 @@ class Notices:
         self._noted: dict[tuple[str, str], int] = {}  # by route and check, when (monotonic) it was last told
 
     async def run(self) -> None:
-        """Look back at decisions and hand over counts until cancelled."""
-        looking_back = asyncio.create_task(self._hindsight.run())
-        try:
-            while True:
-                await self._desk.clock.sleep(COUNT_SECONDS)
-                self._hand_over()
-        finally:
-            await end_tasks((looking_back,))
+        """Hand over counts until cancelled."""
+        while True:
+            await self._desk.clock.sleep(COUNT_SECONDS)
+            self._hand_over()
+
+    async def look_back(self) -> None:
+        """Look at decisions again until cancelled."""
+        await self._hindsight.run()
 
     def close(self) -> None:
         """Hand over everything that waits."""
