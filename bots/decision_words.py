@@ -48,6 +48,46 @@ WORDS: dict[str, Words] = {
     "loop_lag": Words(
         "The machine is too slow", "The engine stood still: give its machine more processor time or fewer bots."
     ),
+    "switch": Words(
+        "Trading is switched off", "An operator, or the owner, has set reduce only or kill: turn it back with a reason."
+    ),
+    "breaker": Words(
+        "A circuit breaker is open, or wants a probe",
+        "It lets trades through again by itself, in steps; an operator can reset it with a reason.",
+    ),
+    "sizing": Words(
+        "Nothing is left of the size",
+        "The decision shows which factor took it: thin books, a restless market, a small edge or a low score. Bounds "
+        "are under Sizing.",
+    ),
+    "slippage": Words(
+        "Too much slippage is expected",
+        "The books are thin, prices move fast, or the exchange answers slowly; what is allowed is under Slippage.",
+    ),
+    "expected_costs": Words(
+        "Costs take the edge",
+        "After drift, impact and what slippage has taught too little is left: wait for better edges, or look at "
+        "Slippage.",
+    ),
+    "allowed_pair": Words("The pair is not on a list of allowed pairs", "An operator can add it under Allowed pairs."),
+    "order_rate": Words(
+        "Too many orders within a minute", "Wait, or have the limit of orders a minute raised under Limits."
+    ),
+    "unhedged_time": Words(
+        "Too much is unhedged for too long", "Open trades have to come to their end first; look at what holds them up."
+    ),
+    "asset_exposure": Words(
+        "Too much of the asset may be unhedged", "Look at the open and exposed trades in it; the limit is under Limits."
+    ),
+    "exchange_exposure": Words(
+        "Too much on the exchange may be unhedged", "Look at its open and exposed trades; the limit is under Limits."
+    ),
+    "account_exposure": Words(
+        "Too much on the account may be unhedged", "Look at its open and exposed trades; the limit is under Limits."
+    ),
+    "total_exposure": Words(
+        "Too much may be unhedged altogether", "Look at the open and exposed trades; the limit is under Limits."
+    ),
     "market": Words(
         "A book can't be traded on", "Its feed is behind or crossed; it mends by itself when that is over."
     ),

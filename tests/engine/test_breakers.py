@@ -86,15 +86,15 @@ async def test_losses_in_a_row_stop_the_bot_and_the_size_comes_back_in_steps() -
 
     trades = len(world.store.trades)
     await show_edge(world)
-    assert world.store.decisions[-1].check == "breaker"
-    assert "circuit breaker of bot 1 is open until" in world.store.decisions[-1].verdict.reason
-    assert world.store.decisions[-1].verdict.until == bots_breaker(world).until_ns
+    assert (await world.decided()).check == "breaker"
+    assert "circuit breaker of bot 1 is open until" in (await world.decided()).verdict.reason
+    assert (await world.decided()).verdict.until == bots_breaker(world).until_ns
 
     await world.no_edge()
     await world.clock.advance(61)
     await show_edge(world)  # the first opportunity after the cool-down claims the probe
     assert len(world.store.trades) == trades
-    assert "One trade may claim its probe" in world.store.decisions[-1].verdict.reason
+    assert "One trade may claim its probe" in (await world.decided()).verdict.reason
     await world.clock.advance(0.1)
     assert bots_breaker(world).state is BreakerState.PROBING
     probe = await win(world)
@@ -151,7 +151,7 @@ async def test_what_another_process_trips_holds_here_and_its_reset_lets_go() -> 
     )
     await world.edge()
     assert world.store.trades == {}
-    assert "exchange beta is open" in world.store.decisions[-1].verdict.reason
+    assert "exchange beta is open" in (await world.decided()).verdict.reason
     world.store.breaker_moved(msgspec.structs.replace(elsewhere, event=BreakerEvent.RESET))
     world.engine.update(msgspec.structs.replace(world.engine.config, risk=picture()))
     await world.no_edge()
@@ -175,7 +175,7 @@ async def test_a_restart_finds_the_breaker_as_it_was() -> None:
     trades = len(world.store.trades)
     await show_edge(world)
     assert len(world.store.trades) == trades
-    assert world.store.decisions[-1].check == "breaker"
+    assert (await world.decided()).check == "breaker"
     await world.stop()
 
 
@@ -196,7 +196,7 @@ async def test_a_database_that_is_away_delays_the_row_and_not_the_stop() -> None
     trades = len(world.store.trades)
     await show_edge(world)
     assert len(world.store.trades) == trades
-    assert world.store.decisions[-1].check == "breaker"
+    assert (await world.decided()).check == "breaker"
     away = False
     await world.clock.advance(2)
     assert bots_breaker(world).state is BreakerState.OPEN

@@ -44,6 +44,7 @@ async def stuck(world: World) -> Decimal:
 async def refusal(world: World) -> tuple[str, str]:
     await world.no_edge()
     await world.edge()
+    await world.decided()
     decision = [one for one in world.store.decisions if one.opportunity.bot_id == 2][-1]
     return decision.check, decision.verdict.reason
 
@@ -96,7 +97,7 @@ async def test_orders_of_the_last_minute_are_counted_over_the_owner() -> None:
     await world.clock.advance(5)
     await world.no_edge()
     await world.edge()
-    assert world.store.decisions[-1].check == "order_rate"
+    assert (await world.decided()).check == "order_rate"
     await world.clock.advance(60)
     await world.no_edge()
     await world.edge()

@@ -36,7 +36,7 @@ async def traded(world: World, *, size: str = "5") -> tuple[TradeRecord, Assessm
     await world.clock.settle()
     await world.clock.run_until(lambda: world.store.trades and not world.engine.status().open_trades)
     (record,) = world.store.trades.values()
-    assessment = world.store.decisions[-1].assessment
+    assessment = (await world.decided()).assessment
     assert assessment is not None
     await world.stop()
     return record, assessment
@@ -122,7 +122,7 @@ async def test_drift_alone_beyond_the_threshold_refuses_with_its_figures() -> No
     world = world_with(RatingRules(slippage=SlippageRules(cap_bps=0.5)))
     await world.start()
     await world.edge()
-    (decision,) = world.store.decisions
+    decision = await world.decided()
     assert decision.check == "slippage"
     assert decision.verdict.figures["drift_bps"] == pytest.approx(0.8 * 2.0 * 2 * math.sqrt(0.25))
     await world.stop()
@@ -133,7 +133,7 @@ async def test_costs_are_charged_against_the_edge() -> None:
     world = world_with(RatingRules(slippage=costly), min_net_edge_bps=75.0)
     await world.start()
     await world.edge()
-    (decision,) = world.store.decisions
+    decision = await world.decided()
     assert decision.check == "expected_costs"
     figures = decision.verdict.figures
     assert figures["after_costs_bps"] == pytest.approx(float(figures["net_bps"]) - float(figures["impact_bps"]))
@@ -146,7 +146,7 @@ async def test_what_slippage_has_taught_is_demanded_on_top() -> None:
     world = world_with(learned=taught)
     await world.start()
     await world.edge()
-    (decision,) = world.store.decisions
+    decision = await world.decided()
     assert decision.check == "expected_costs"
     assert "90.00 of them for slippage seen" in decision.verdict.reason
     await world.stop()
@@ -172,6 +172,7 @@ async def test_of_two_bots_that_want_the_same_money_the_worthier_opportunity_goe
     await world.edge()
     (record,) = world.store.trades.values()
     assert record.bot_id == 2
+    await world.decided()
     checks = [decision.check for decision in world.store.decisions]
     assert sorted(checks) == ["", "own_order"]  # the other one would meet what this one left of the books
     await world.stop()

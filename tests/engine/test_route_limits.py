@@ -14,8 +14,9 @@ D = Decimal
 ALPHA, GAMMA, BTC = "exchange alpha", "exchange gamma", "pair BTC/USDT"
 
 
-def refusals(world: World) -> dict[str, str]:
-    """The reasons of refused opportunities, by check."""
+async def refusals(world: World) -> dict[str, str]:
+    """The reasons of refused opportunities, by check; they are recorded a moment later."""
+    await world.decided()
     return {
         decision.check: decision.verdict.reason
         for decision in world.store.decisions
@@ -57,7 +58,7 @@ async def test_a_refusal_names_the_layer(limits: dict[str, object], check: str, 
     world = World(**limits)
     await world.start()
     await world.edge()
-    given = refusals(world)
+    given = await refusals(world)
     assert list(given) == [check]
     assert given[check].endswith(reason)
     assert not world.store.trades
@@ -85,7 +86,7 @@ async def test_changed_limits_of_an_exchange_hold_for_the_next_opportunity() -> 
     bot = msgspec.structs.replace(world.bot, exchange_limits=tight)
     world.engine.update(msgspec.structs.replace(world.config, bots=(bot,)))
     await world.edge()
-    assert list(refusals(world)) == ["min_net_edge"]
+    assert list(await refusals(world)) == ["min_net_edge"]
     assert len(world.store.trades) == 1
 
     world.engine.update(world.config)

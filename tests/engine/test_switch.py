@@ -28,7 +28,7 @@ async def test_reduce_only_opens_nothing_and_a_turn_back_trades_again() -> None:
     await world.start()
     turn(world, REDUCE)
     await world.edge()
-    (decision,) = world.store.decisions
+    decision = await world.decided()
     assert decision.check == "switch"
     assert decision.verdict.reason == "Trading is switched to reduce only for everybody: Maintenance."
     turn(world, NORMAL)
@@ -75,7 +75,7 @@ async def test_a_switch_the_engine_has_not_heard_of_stops_it_at_the_store() -> N
     await world.start()
     world.store.switch = KILL
     await world.edge()
-    assert world.store.decisions[-1].check == "switch"
+    assert (await world.decided()).check == "switch"
     assert world.one_venue.sent == world.other_venue.sent == []
     assert world.engine.desk.portfolio.reservations == {}
     world.store.switch = NORMAL

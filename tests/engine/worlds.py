@@ -12,6 +12,7 @@ import msgspec
 from trading.config import AccountConfig, BotConfig, Credentials, ExchangeSpec, OwnerConfig
 from trading.engine import Engine
 from trading.exchanges.paper import PaperVenue
+from trading.execution.hindsight import LATER_SECONDS
 from trading.execution.memory_store import MemoryStore
 from trading.execution.resolver import Patience
 from trading.instruments import Market
@@ -19,6 +20,7 @@ from trading.marketdata.book import Book
 from trading.marketdata.hub import MarketHub
 from trading.messages import (
     AccountBalance,
+    Decision,
     OrderEvent,
     OrderIntent,
     OrderState,
@@ -409,6 +411,11 @@ class World:
         assert self.engine.desk.portfolio.reservations == {}
         assert self.engine.status().unresolved_orders == []
         assert self.store.unresolved == []
+
+    async def decided(self) -> Decision:
+        """Return the newest decision; refusals are recorded with what they would have earned a second later."""
+        await self.clock.advance(LATER_SECONDS + 0.1)
+        return self.store.decisions[-1]
 
     async def no_edge(self) -> None:
         self.show(self.alpha, "50000", "50010")

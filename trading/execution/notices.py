@@ -16,7 +16,7 @@ from trading.messages import Assessment, Decision, DecisionKey, Opportunity
 
 NOTE_EVERY_NS = 250_000_000  # a route's same refusal is recorded and shown at most this often; all are counted
 COUNT_SECONDS = 5.0  # how often the store is told what was counted
-THRESHOLD = "threshold"  # the name, among an assessment's costs, of the edge that was asked for
+THRESHOLD = "demanded_bps"  # the name, among an assessment's costs, of the edge that was asked for
 
 
 class Notices:
