@@ -1,0 +1,95 @@
+"""What operators set for sizing, slippage and scoring: checked as the policy checks it, audited, nobody overruled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import TypeVar
+
+from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from risk.models import ScoringSettings, SizingSettings, SlippageSettings
+from risk.models.rating_settings import ONLY, RatingSettings
+from risk.services.audit import audit_record, permission_check
+
+Settings = TypeVar("Settings", bound=RatingSettings)
+Values = Mapping[str, object]
+
+
+def sizing_update(*, actor: User, values: Values, seen_version: int) -> SizingSettings:
+    """Set rules of sizing that are still as the actor saw them; nothing is saved if any of them can't be.
+
+    Raises
+    ------
+    ValidationError
+        By field, with the limits and what was given; or, its code "stale", if somebody changed them since
+        ``seen_version``: then it names what they are now.
+    """
+    return rating_update(SizingSettings, actor=actor, values=values, seen_version=seen_version)
+
+
+def slippage_update(*, actor: User, values: Values, seen_version: int) -> SlippageSettings:
+    """Set rules of slippage; raises like :func:`sizing_update`."""
+    return rating_update(SlippageSettings, actor=actor, values=values, seen_version=seen_version)
+
+
+def scoring_update(*, actor: User, values: Values, seen_version: int) -> ScoringSettings:
+    """Set weights and scales of the score; raises like :func:`sizing_update`."""
+    return rating_update(ScoringSettings, actor=actor, values=values, seen_version=seen_version)
+
+
+def settings_ensure(model: type[Settings]) -> Settings:
+    """Return the one row of some settings, made with the defaults if it was not there; idempotent."""
+    row = model._default_manager.filter(scope=ONLY).first()
+    if row is None:
+        model._default_manager.bulk_create([model()], ignore_conflicts=True)
+        row = model._default_manager.get(scope=ONLY)
+    return row
+
+
+def settings_lock(model: type[Settings], *, seen_version: int | None, values: Values) -> Settings:
+    """Lock the row until the end of the transaction; raises ValidationError if it changed since ``seen_version``."""
+    row = model._default_manager.select_for_update(of=("self",)).get(scope=ONLY)
+    if row.version != seen_version:
+        others = [
+            f"{name} is {_shown(getattr(row, name))}"
+            for name in sorted(values.keys() & model.editable())
+            if getattr(row, name) != values[name]
+        ]
+        now = ", ".join(others) if others else "they are what you want them to be"
+        raise ValidationError(
+            f"Somebody changed these settings meanwhile (version {row.version}, you saw {seen_version}): {now} now. "
+            "Open them again.",
+            code="stale",
+        )
+    return row
+
+
+def rating_update(model: type[Settings], *, actor: User, values: Values, seen_version: int) -> Settings:
+    """Set some columns of one of the three; see :func:`sizing_update`."""
+    permission_check(actor=actor, permission=f"risk.change_{model._meta.model_name}")
+    if unknown := values.keys() - model.editable():
+        raise TypeError(f"{model.__name__}: cannot set {', '.join(sorted(unknown))}")
+    with transaction.atomic():
+        settings_ensure(model)
+        row = settings_lock(model, seen_version=seen_version, values=values)
+        before = {name: getattr(row, name) for name in values}
+        for name, value in values.items():
+            setattr(row, name, value)
+        row.full_clean()
+        changed = [name for name in sorted(values) if getattr(row, name) != before[name]]
+        if not changed:
+            return row
+        row.version = seen_version + 1
+        row.save()
+        steps = [f"{name} from {_shown(before[name])} to {_shown(getattr(row, name))}" for name in changed]
+        audit_record(actor=actor, subject=row, message=f"Changed {', '.join(steps)} (version {row.version}).")
+    return row
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Decimal):
+        return f"{value:f}".rstrip("0").rstrip(".") if "." in f"{value:f}" else f"{value:f}"
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
