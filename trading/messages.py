@@ -13,14 +13,15 @@ from typing import NamedTuple
 
 import msgspec
 
+from risk.policy.realised import LegExecution, LegSlippage
 from risk.policy.verdict import ALLOWED, Verdict
 from trading.instruments import Side
 
 __all__ = [
     "ALLOWED", "AT_DEPTH", "COMPARED", "PAID", "AccountBalance", "Assessment", "BookTop", "Decision", "DecisionKey",
-    "Fill", "KnownOrder", "LegPolicy", "LegQuote", "Opportunity", "OrderEvent", "OrderIntent", "OrderKind",
-    "OrderState", "Outcome", "PlaceResult", "PublicTrade", "StreamState", "TimeInForce", "TradeRecord", "TradeState",
-    "Verdict",
+    "Fill", "KnownOrder", "LegPolicy", "LegQuote", "LegSlippageRecord", "Opportunity", "OrderEvent", "OrderIntent",
+    "OrderKind", "OrderState", "Outcome", "PlaceResult", "PublicTrade", "StreamState", "TimeInForce", "TradeRecord",
+    "TradeState", "Verdict",
 ]  # fmt: skip
 
 
@@ -295,6 +296,27 @@ class KnownOrder(msgspec.Struct, frozen=True, kw_only=True):
     client_order_id: str
     exchange_order_id: str
     since_ns: int
+
+
+class LegSlippageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What one filled order cost against its decision, and where it lost it; told again when late fills change it.
+
+    ``pair`` is BASE/QUOTE. ``fees_unvalued`` counts fills whose fee is not known or has no price in the quote asset:
+    they are left out of both fees. ``at_ns`` is when the order left.
+    """
+
+    client_order_id: str
+    trade_id: str
+    bot_id: int
+    account_id: int
+    market: str
+    exchange: str
+    pair: str
+    attempt: int
+    execution: LegExecution
+    slippage: LegSlippage
+    fees_unvalued: int = 0
+    at_ns: int
 
 
 class TradeRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from trading.messages import (
     DecisionKey,
     Fill,
     KnownOrder,
+    LegSlippageRecord,
     OrderEvent,
     OrderIntent,
     PlaceResult,
@@ -156,6 +157,9 @@ class Store(Protocol):
         """Queue what is to be added to the counts of decisions. It is added once, whatever fails on the way."""
 
     def record_balance(self, balance: AccountBalance) -> None: ...
+
+    def record_slippage(self, record: LegSlippageRecord) -> None:
+        """Queue what an order cost; of an order the newest record counts."""
 
     async def open_trades(
         self,

@@ -25,6 +25,7 @@ from trading.messages import (
     Decision,
     DecisionKey,
     KnownOrder,
+    LegSlippageRecord,
     OrderEvent,
     OrderIntent,
     OrderState,
@@ -381,6 +382,9 @@ class SimStore:
 
     def record_balance(self, balance: AccountBalance) -> None:
         """Balances are for pages; nothing here depends on them."""
+
+    def record_slippage(self, record: LegSlippageRecord) -> None:
+        """What orders cost is learned from elsewhere; nothing here depends on it."""
 
     def _note_fills(self, events: Sequence[OrderEvent]) -> None:
         for event in events:

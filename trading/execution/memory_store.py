@@ -32,6 +32,7 @@ from trading.messages import (
     DecisionKey,
     Fill,
     KnownOrder,
+    LegSlippageRecord,
     OrderEvent,
     OrderIntent,
     OrderState,
@@ -58,6 +59,7 @@ class MemoryStore:
         self.decisions: list[Decision] = []
         self.counts: Counter[DecisionKey] = Counter()
         self.balances: dict[tuple[int, str], AccountBalance] = {}
+        self.slippage: dict[str, LegSlippageRecord] = {}  # by client order id
         self.opened: dict[int, Mapping[str, Decimal]] = {}  # by account, what its ledger was opened with
         self.markets: dict[str, Market] = {}  # what executions mean for balances; unknown ones move nothing but fees
         self.differences: dict[int, tuple[Difference, ...]] = {}
@@ -146,6 +148,9 @@ class MemoryStore:
 
     def record_balance(self, balance: AccountBalance) -> None:
         self.balances[balance.account_id, balance.asset] = balance
+
+    def record_slippage(self, record: LegSlippageRecord) -> None:
+        self.slippage[record.client_order_id] = record
 
     async def open_trades(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 from risk.policy.verdict import ALLOWED
@@ -14,6 +14,7 @@ from trading.execution.gate import Passed, Refusal
 from trading.execution.notices import Notices
 from trading.execution.order import Order
 from trading.execution.planner import Plan, intents_of, less_certain, record_of
+from trading.execution.realised import Measure, decided
 from trading.execution.trades import Trades
 from trading.messages import Decision, LegPolicy, OrderIntent, OrderState, TradeRecord
 from trading.portfolio import InsufficientFunds
@@ -56,7 +57,8 @@ class Opening:
         monotonic = desk.clock.monotonic_ns()
         age_ns = int(min(found.buy.book_age_ms, found.sell.book_age_ms) * 1e6)
         desk.stages.record_ns("book_to_decision", monotonic - found.detected_monotonic_ns + age_ns)
-        work = self._execute(bot, record, intents, held, decision, monotonic)
+        measures = {} if bot.purses.paper else decided(desk, found, intents, passed.assessment)
+        work = self._execute(bot, record, intents, held, decision, monotonic, measures)
         self._trades.run(bot.config.bot_id, trade, found.route, work)
         return None
 
@@ -93,6 +95,7 @@ class Opening:
         held: Sequence[OrderIntent],
         decision: Decision,
         decided_ns: int,
+        measures: Mapping[str, Measure],
     ) -> None:
         """Make the intents durable, then send them and see the trade through; legs held back follow what these fill."""
         try:
@@ -112,7 +115,7 @@ class Opening:
         self._desk.stages.record_ns("decision_to_committed", committed_ns - decided_ns)
         self._notices.taken(bot, decision)
         orders = [Order(intent, OrderState.SENDING) for intent in intents]
-        saga = self._trades.saga(bot.terms, record, orders, held)
+        saga = self._trades.saga(bot.terms, record, orders, held, measures)
         saga.publish()
         await saga.send_and_settle(decided_ns, committed_ns)
 

@@ -23,7 +23,6 @@ LEVELS = 20  # of a book that are looked at: what a bot trades stands in the fir
 WEATHER_NS = 100_000_000
 UNKNOWN_LATENCY_SECONDS = 0.25  # before an account's first answer
 UNKNOWN_VOLUME = 0.25  # share of the volume wanted that is assumed before trades have been heard for a minute
-NOTHING_LEARNED = Learned(0.0, 1.0)
 
 
 class Rated(NamedTuple):
@@ -218,7 +217,8 @@ class Rating:
                 figures=dict(sized.factors),
             )
             return rated(0.0, {}, "sizing", why)
-        lessons = [self.learned.get(_lesson(self._desk.markets[leg.market]), NOTHING_LEARNED) for leg in _legs(found)]
+        no_legs = Learned(rules.slippage.edge_floor_bps, 1.0)
+        lessons = [self.learned.get(_lesson(self._desk.markets[leg.market]), no_legs) for leg in _legs(found)]
         extra = sum(lesson.extra_edge_bps for lesson in lessons)
         sigma = _worst(buy.weather.sigma, sell.weather.sigma)
         verdict = slippage.judge(

@@ -169,6 +169,8 @@ class Repairs:
             reserve_asset=asset,
             reserve_amount=amount,
         )
+        if not trade.terms.paper:
+            trade.realised.decide(intent)
         try:
             desk.portfolio.reserve(intent.client_order_id, wanted.purse, asset, amount)
         except InsufficientFunds as error:

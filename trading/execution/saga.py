@@ -6,13 +6,14 @@ Everything it decides is recomputed from the orders' fills, so it can be taken u
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 
 from trading.execution.desk import Desk, TradeTerms
 from trading.execution.exposure import Exposure
 from trading.execution.footprints import Footprint
 from trading.execution.order import Order
+from trading.execution.realised import Measure, Realised
 from trading.execution.repair import is_dust
 from trading.execution.repairs import Repairs
 from trading.execution.reserving import spent
@@ -36,7 +37,8 @@ class Saga:
     ``register`` is told of each order once, before it is sent, so that events find their way here. ``on_change`` is
     called after every event that changed something, ``on_late_news`` when a finished trade turns out to have traded
     more, or a disputed order has ended after all: its owner is to run :meth:`settle` again. ``held`` are legs that
-    wait for what the others fill: they are sent for as much, as the first step of the ladder.
+    wait for what the others fill: they are sent for as much, as the first step of the ladder. ``measures`` are what
+    was seen of the first orders when they were decided.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Saga:
         register: Callable[[Order, Saga], None],
         patience: Patience | None = None,
         held: Iterable[OrderIntent] = (),
+        measures: Mapping[str, Measure] | None = None,
     ) -> None:
         self.desk = desk
         self.terms = terms
@@ -63,7 +66,8 @@ class Saga:
         self._on_change = on_change
         self._register = register
         self._on_late_news = on_late_news
-        self._sender = Sender(desk, self.on_event)
+        self.realised = Realised(desk, measures or {})
+        self._sender = Sender(desk, self.on_event, self.realised)
         self._causes: dict[str, str] = {}  # the last cause the exchange (or we) gave, by client order id
         for order in orders:
             self._add(order)
@@ -114,6 +118,7 @@ class Saga:
         """Book what the exchange said about one of this trade's orders."""
         order = self.orders[event.client_order_id]
         was_settled = order.settled
+        self.realised.hear(order, event)
         change = order.apply(event)
         if not change.anything and order.settled is was_settled:  # a total that is named settles what ended before
             return
@@ -138,6 +143,8 @@ class Saga:
                 self.desk.footprints.forget(event.client_order_id)  # it never reached the book
             else:
                 self.desk.footprints.end(event.client_order_id, self.desk.clock.monotonic_ns())
+        if order.settled:
+            self.realised.tell(order, self.record)
         self._resolutions[event.client_order_id].changed.notify()
         # Life in a disputed order, even by a fill that is known already, is a reason to ask again: nobody else would.
         undisputed = change.before is OrderState.DISPUTED and change.after is not OrderState.DISPUTED

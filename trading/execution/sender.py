@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from trading.execution.desk import Desk
 from trading.execution.order import Order
+from trading.execution.realised import Realised
 from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome, PlaceResult
 from trading.portfolio import Purse
 from trading.ports import LeaseLost
@@ -22,11 +23,12 @@ _STATES = {
 
 
 class Sender:
-    """``report`` is told what becomes of an order."""
+    """``report`` is told what becomes of an order, ``realised`` measures what it meets."""
 
-    def __init__(self, desk: Desk, report: Callable[[OrderEvent], None]) -> None:
+    def __init__(self, desk: Desk, report: Callable[[OrderEvent], None], realised: Realised) -> None:
         self._desk = desk
         self._report = report
+        self._realised = realised
 
     def check(self) -> None:
         """Raise LeaseLost if nothing may be sent. The row says SENDING: the next holder finds that nothing arrived."""
@@ -52,6 +54,7 @@ class Sender:
 
     async def _place(self, order: Order, purse: Purse) -> None:
         intent, clock = order.intent, self._desk.clock
+        self._realised.leave(intent)
         order.sent_ns = clock.monotonic_ns()
         self._desk.note_sent()
         try:

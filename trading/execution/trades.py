@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from trading.execution.desk import Desk, TradeTerms
 from trading.execution.order import Order
+from trading.execution.realised import Measure
 from trading.execution.resolver import Patience
 from trading.execution.saga import Saga
 from trading.messages import OrderEvent, OrderIntent, OrderState, TradeRecord, TradeState
@@ -51,7 +52,12 @@ class Trades:
         self._ending = False
 
     def saga(
-        self, terms: TradeTerms, record: TradeRecord, orders: Iterable[Order], held: Iterable[OrderIntent] = ()
+        self,
+        terms: TradeTerms,
+        record: TradeRecord,
+        orders: Iterable[Order],
+        held: Iterable[OrderIntent] = (),
+        measures: Mapping[str, Measure] | None = None,
     ) -> Saga:
         """Make a trade's saga; events of its orders reach it from now on. ``held`` legs wait for the others' fills."""
         saga = Saga(
@@ -64,6 +70,7 @@ class Trades:
             register=self._register,
             patience=self._patience,
             held=held,
+            measures=measures,
         )
         self._by_trade[record.trade_id] = saga
         return saga
