@@ -223,6 +223,13 @@ CELERY_BEAT_SCHEDULE = {
     "prune decisions": {"task": "bots.tasks.prune_decisions", "schedule": timedelta(hours=1)},
     "prune profits": {"task": "bots.tasks.prune_profits", "schedule": timedelta(hours=1)},
     "prune breakers": {"task": "risk.tasks.prune_breaker_events", "schedule": timedelta(hours=6)},
+    "roll up slippage": {
+        "task": "bots.tasks.roll_up_slippage",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60.0},  # the next one does the same
+    },
+    "prune slippage": {"task": "bots.tasks.prune_slippage", "schedule": timedelta(hours=6)},
+    "prune slippage stats": {"task": "risk.tasks.prune_slippage_stats", "schedule": timedelta(hours=6)},
 }
 if ARB_SHAPE == "embedded":
     # The memory transport otherwise looks for messages once a second.

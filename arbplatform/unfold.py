@@ -101,6 +101,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Trading switch", "power_settings_new", "risk.tradingswitch"),
                     _page("Limits", "speed", "risk.risklimit"),
                     _page("Allowed pairs", "checklist", "risk.allowedpair"),
+                    _page("Slippage", "call_made", "risk.slippagestat"),
                     _page("Sizing", "straighten", "risk.sizingsettings"),
                     _page("Scoring", "balance", "risk.scoringsettings"),
                     _page("Allowed slippage", "trending_down", "risk.slippagesettings"),

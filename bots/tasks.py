@@ -12,6 +12,7 @@ from bots.services import markets, wallets
 from bots.services.decision_counts import counts_prune, writers_prune
 from bots.services.decisions import decisions_prune
 from bots.services.profits import profits_prune
+from bots.services.slippage import slippage_prune, slippage_roll_up
 
 logger = logging.getLogger("arb.tasks")
 
@@ -66,3 +67,15 @@ def prune_decisions() -> int:
 def prune_profits() -> int:
     """Delete spans of running totals that no page shows any more; returns how many."""
     return profits_prune()
+
+
+@shared_task(name="bots.tasks.roll_up_slippage", ignore_result=True)
+def roll_up_slippage() -> int:
+    """Bring the legs that are due into the sums by pair, exchange and hour; returns how many."""
+    return slippage_roll_up()
+
+
+@shared_task(name="bots.tasks.prune_slippage", ignore_result=True)
+def prune_slippage() -> int:
+    """Delete legs' slippage beyond its time; the sums are the risk app's to prune. Returns how many."""
+    return slippage_prune()

@@ -29,7 +29,7 @@ from bots.admin.display import (
     took,
 )
 from bots.decision_words import words_of
-from bots.models import Decision, LedgerEntry, LedgerLine, Order, Trade
+from bots.models import Decision, LedgerEntry, LedgerLine, LegSlippage, Order, Trade
 
 _OWNER = ("owner", ScopedRelatedFilter)
 _BOT = ("bot", ScopedRelatedFilter)
@@ -57,6 +57,64 @@ class OrderInline(ReadOnlyInline):
         return super().get_queryset(request).select_related("market__exchange")
 
 
+class SlippageInline(ReadOnlyInline):
+    """What each leg cost against its decision, in basis points: before and after, and where it lost it."""
+
+    model = LegSlippage
+    fields = (
+        "leg_link", "market_text", "size", "prices", "expected", "realised", "before_send", "in_flight", "depth", "fee",
+    )  # fmt: skip
+    readonly_fields = fields
+    ordering = ("order__leg", "order__attempt")
+    hide_title = False
+    verbose_name_plural = "Slippage by leg, basis points; positive is worse"
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows = super().get_queryset(request).for_user(request.user)
+        return rows.select_related("order__market__exchange")
+
+    @display(description="Leg")
+    def leg_link(self, row: LegSlippage) -> Any:
+        return link(row.order, f"{row.order.leg} {row.order.get_side_display().lower()}, attempt {row.order.attempt}")
+
+    @display(description="Market")
+    def market_text(self, row: LegSlippage) -> str:
+        return str(row.order.market)
+
+    @display(description="Quantity")
+    def size(self, row: LegSlippage) -> Any:
+        return rounded(row.quantity)
+
+    @display(description="Decided, sent, filled at")
+    def prices(self, row: LegSlippage) -> Any:
+        shown = (rounded(price) for price in (row.decided_price, row.sent_price, row.filled_price))
+        return format_html("{} → {} → {}", *shown)
+
+    @display(description="Before (expected)")
+    def expected(self, row: LegSlippage) -> str:
+        return f"{row.charged_bps:.2f}"
+
+    @display(description="After (realised)")
+    def realised(self, row: LegSlippage) -> str:
+        return f"{row.total_bps:.2f}"
+
+    @display(description="Before sending")
+    def before_send(self, row: LegSlippage) -> str:
+        return f"{row.before_send_bps:.2f}"
+
+    @display(description="In flight")
+    def in_flight(self, row: LegSlippage) -> str:
+        return f"{row.in_flight_bps:.2f}"
+
+    @display(description="Depth")
+    def depth(self, row: LegSlippage) -> str:
+        return f"{row.depth_bps:.2f}"
+
+    @display(description="Fee")
+    def fee(self, row: LegSlippage) -> str:
+        return f"{row.fee_bps:.2f}" + (f", {row.fees_unvalued} unknown" if row.fees_unvalued else "")
+
+
 @admin.register(Trade)
 class TradeAdmin(ReadOnlyAdmin):
     list_display = (
@@ -66,7 +124,7 @@ class TradeAdmin(ReadOnlyAdmin):
     list_filter = (("state", ChoicesFilter), ("mode", ChoicesFilter), _BOT, "quote", "opened_at", _OWNER)
     search_fields = ("trade_id", "route", "bot__name", "orders__client_order_id", "orders__exchange_order_id")
     date_hierarchy = "opened_at"
-    inlines = (OrderInline,)
+    inlines = (OrderInline, SlippageInline)
     fieldsets = (
         (None, {"fields": (("trade_id", "bot"), ("route_text", "owner"), ("state_badge", "mode_badge"))}),
         (

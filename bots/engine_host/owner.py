@@ -232,7 +232,7 @@ class OwnerRun:
 
     async def _look(self, engine: Engine) -> None:
         """Make the engine what the database says, and answer the commands that asked for it."""
-        mark = engine.breakers.mark()
+        mark = engine.breakers.mark()  # what the engine learns of breakers meanwhile is newer than what is read
         config, commands = await self._read()
         if outdated := self._venues.outdated(config):
             self.request_restart(outdated)  # commands are answered by the engine that follows
@@ -241,6 +241,9 @@ class OwnerRun:
         if config != engine.config:
             await self._venues.prepare(config)
             engine.update(config, self._venues.update(config), mark=mark)
+        else:
+            # One that tripped and was reset since the last look is in neither of the two configurations.
+            engine.breakers.configure(config.risk, mark)
         await self._commands.take(commands)
 
     async def _read(self) -> tuple[OwnerConfig, list[Command]]:

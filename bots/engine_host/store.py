@@ -15,7 +15,7 @@ import msgspec
 from bots.engine_host.counts import CountQueue
 from bots.engine_host.database import DatabaseThreads
 from bots.engine_host.leases import Lease
-from bots.services import balances, decision_counts, decisions, events, reconciliation, trades
+from bots.services import balances, decision_counts, decisions, events, reconciliation, slippage, trades
 from bots.services.guard import guarded
 from risk.models.breakers import OWNED
 from risk.policy.breakers import Breaker, BreakerNews
@@ -26,6 +26,7 @@ from trading.messages import (
     Decision,
     DecisionKey,
     KnownOrder,
+    LegSlippageRecord,
     OrderEvent,
     OrderIntent,
     OrderState,
@@ -49,8 +50,8 @@ MAX_WAITING_DECISIONS = 2_000
 class DjangoStore:
     """Durable truth of one owner. Belongs to one event loop; :meth:`run` writes what is queued.
 
-    Events keep their order. Of trades and balances the newest record of each waits, of decisions as many as fit, and
-    counts are added up; a refused record is logged and left out, so that one bad figure cannot hold up the fills
+    Events keep their order. Of trades, balances and slippage the newest record of each waits, of decisions as many as
+    fit, and counts are added up; a refused record is logged and left out, so that one bad figure cannot hold up the fills
     behind it.
     """
 
@@ -64,6 +65,7 @@ class DjangoStore:
         self._trades: dict[str, TradeRecord] = {}
         self._decisions: deque[Decision] = deque(maxlen=MAX_WAITING_DECISIONS)
         self._balances: dict[tuple[int, str], AccountBalance] = {}
+        self._slippage: dict[str, LegSlippageRecord] = {}  # by client order id
         self._sampler = decisions.DecisionSampler()
         self._later: dict[str, tuple[str, float]] = {}  # by trade
         self._counts = CountQueue()
@@ -218,6 +220,10 @@ class DjangoStore:
         self._balances[balance.account_id, balance.asset] = balance
         self._recording()
 
+    def record_slippage(self, record: LegSlippageRecord) -> None:
+        self._slippage[record.client_order_id] = record
+        self._recording()
+
     async def flush(self, seconds: float | None = FLUSH_SECONDS) -> None:
         """Return once everything queued so far is durable, or refused for good.
 
@@ -238,7 +244,9 @@ class DjangoStore:
     @property
     def waiting(self) -> int:
         """Records not yet durable."""
-        queues = (self._events, self._trades, self._decisions, self._later, self._counts, self._balances)
+        queues = (
+            self._events, self._trades, self._decisions, self._later, self._counts, self._balances, self._slippage,
+        )  # fmt: skip
         return sum(len(queue) for queue in queues)
 
     def _recording(self) -> None:
@@ -309,6 +317,9 @@ class DjangoStore:
             self._counts.written()
         await self._write_latest(
             "balance", self._balances, lambda some: balances.balances_apply(owner_id=self._owner_id, balances=some)
+        )
+        await self._write_latest(
+            "slippage", self._slippage, lambda some: slippage.legs_store(owner_id=self._owner_id, records=some)
         )
 
     async def _write_latest(self, what: str, queue: dict[Any, Any], write: Callable[[list[Any]], object]) -> None:

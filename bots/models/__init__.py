@@ -9,12 +9,13 @@ from bots.models.ledger import LedgerCheckpoint, LedgerEntry, LedgerLine
 from bots.models.orders import UNFINISHED_ORDERS, Fill, Order, OrderEvent
 from bots.models.profits import ALL_TIME, ProfitTotal, span_start
 from bots.models.reconciliation import Difference
+from bots.models.slippage import LegSlippage
 from bots.models.trades import UNFINISHED_TRADES, Decision, Trade
 from bots.models.venues import Asset, Exchange, ListedAsset, Market, TradingPair
 
 __all__ = [
     "ALL_TIME", "OPERATE_ALL", "UNFINISHED_ORDERS", "UNFINISHED_TRADES", "Asset", "Balance", "Bot", "Command",
     "CountWriter", "Decision", "DecisionCount", "Difference", "Exchange", "ExchangeAccount", "Fill", "Installation",
-    "LedgerCheckpoint", "LedgerEntry", "LedgerLine", "ListedAsset", "Market", "Order", "OrderEvent", "OwnerLease",
-    "ProfitTotal", "Trade", "TradingPair", "sees_everything", "span_start",
+    "LedgerCheckpoint", "LedgerEntry", "LedgerLine", "LegSlippage", "ListedAsset", "Market", "Order", "OrderEvent",
+    "OwnerLease", "ProfitTotal", "Trade", "TradingPair", "sees_everything", "span_start",
 ]  # fmt: skip

@@ -66,7 +66,7 @@ def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
         bots=tuple(configs),
         live_allowed=settings.ARB_ALLOW_LIVE_ORDERS,
         max_loop_lag_seconds=settings.ARB_MAX_LOOP_LAG_SECONDS,
-        risk=risk_picture(owner_id=owner_id),
+        risk=risk_picture(owner_id),
         markets=tuple(
             row.to_engine()
             for row in Market.objects.filter(orders__in=_orders_unfinished(owner_id))

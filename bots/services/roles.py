@@ -24,6 +24,7 @@ _USER_RIGHTS: dict[str, tuple[str, ...]] = {
     "bots.fill": ("view",),
     "bots.ledgerentry": ("view",),
     "bots.ledgerline": ("view",),
+    "bots.legslippage": ("view",),
     "bots.listedasset": ("view",),
     "bots.market": ("view",),
     "bots.order": ("view", "decide"),
@@ -35,6 +36,7 @@ _USER_RIGHTS: dict[str, tuple[str, ...]] = {
     "risk.allowedpair": ("view",),
     "risk.risklimit": ("view",),
     "risk.tradingswitch": ("view", "set"),
+    "risk.slippagestat": ("view",),
 }
 _OPERATOR_APPS = ("bots", "risk", "django_celery_beat")
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
+
 from risk.models import BreakerSettings, CircuitBreaker
 from risk.policy.breakers import Breaker, BreakerRules, BreakerState, Scope
 from risk.policy.rulebook import DEFAULTS, ScopeRules
 
 
-def breakers_tripped() -> list[Breaker]:
-    """Return all breakers that are not closed, in one query.
+def breakers_tripped(*, owner_id: int | None = None) -> list[Breaker]:
+    """Return all breakers that are not closed, in one query; with an owner, the shared ones and the owner's own.
 
     Those whose time is over come as they are stored: :func:`risk.policy.breakers.settled` says what they are now.
     """
     rows = CircuitBreaker.objects.exclude(state=BreakerState.CLOSED.value).order_by("pk")
+    if owner_id is not None:
+        rows = rows.filter(Q(owner__isnull=True) | Q(owner_id=owner_id))
     return [row.to_policy() for row in rows]
 
 

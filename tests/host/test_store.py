@@ -11,9 +11,10 @@ import pytest
 from django.db import InternalError, OperationalError
 
 from bots.engine_host import store as store_module
-from bots.models import Balance, Decision, DecisionCount, Fill, Order, OrderEvent, Trade
+from bots.models import Balance, Decision, DecisionCount, Fill, LegSlippage, Order, OrderEvent, Trade
 from bots.services import decision_counts, trades
 from bots.services.leases import lease_release
+from tests.bots.test_slippage import leg as slippage_of
 from tests.bots.world import START_NS, D
 from tests.host.conftest import until
 from trading.messages import AccountBalance, OrderState, TradeState
@@ -63,15 +64,18 @@ async def test_events_and_results_are_written_and_flush_waits_for_them(given, ma
         AccountBalance(account_id=given.intents[0].account_id, asset="USDT", free=D(5), used=D(0), received_ns=START_NS)
     )
     store.record_decision(given.world.decision(given.bot, check="size", at_ns=time.time_ns()))
+    for filled in ("100.4", "100.5"):
+        store.record_slippage(slippage_of(given.intents[0], filled=filled))
     await store.flush()
 
     def read():
         return (
             set(Order.objects.values_list("state", flat=True)), Fill.objects.count(), Trade.objects.get().state,
-            Balance.objects.get().free, Decision.objects.filter(taken=False).count(), store.waiting,
+            Balance.objects.get().free, Decision.objects.filter(taken=False).count(),
+            LegSlippage.objects.get().total_bps, store.waiting,
         )  # fmt: skip
 
-    assert await threads.run(read) == ({"FILLED"}, 2, "CLOSED", D(5), 1, 0)
+    assert await threads.run(read) == ({"FILLED"}, 2, "CLOSED", D(5), 1, D("52.5"), 0)
 
 
 async def test_a_queued_event_reported_twice_is_booked_once(given, make_store, threads) -> None:
