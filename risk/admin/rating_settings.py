@@ -1,4 +1,4 @@
-"""The settings of sizing, slippage and scoring: one page each, whose list is the one row there is."""
+"""The settings of sizing, slippage and scoring: one row each."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any
 from django import forms
 from django.contrib import admin
 from django.db import models
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
-from django.urls import reverse
+from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
 from risk.admin.base import NumberField
@@ -43,6 +42,7 @@ class RatingSettingsForm(forms.ModelForm):
 
 class RatingSettingsAdmin(ModelAdmin):
     form = RatingSettingsForm
+    list_display = ("__str__", "version", "changed_at")
     warn_unsaved_form = True
 
     def has_add_permission(self, request: HttpRequest) -> bool:
@@ -52,14 +52,9 @@ class RatingSettingsAdmin(ModelAdmin):
         return False
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
-        """Go to the one row; whoever may change it makes it, with the defaults, by looking."""
-        row = self.model.objects.first()
-        if row is None and self.has_change_permission(request):
-            row = settings_ensure(self.model)
-        if row is None or not self.has_view_or_change_permission(request):
-            return super().changelist_view(request, extra_context)
-        name = f"admin:{self.opts.app_label}_{self.opts.model_name}_change"
-        return HttpResponseRedirect(reverse(name, args=[row.pk]))
+        if self.has_change_permission(request):
+            settings_ensure(self.model)  # with the defaults, which hold without it too
+        return super().changelist_view(request, extra_context)
 
     def formfield_for_dbfield(self, db_field: models.Field[Any, Any], request: HttpRequest, **kwargs: Any) -> Any:
         if isinstance(db_field, models.DecimalField | models.PositiveIntegerField | models.PositiveSmallIntegerField):

@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.admin.models import LogEntry
 from django.urls import reverse
+from django.utils import timezone
 from django_celery_beat.models import CrontabSchedule, IntervalSchedule, PeriodicTask
 from msgspec import structs
 
@@ -16,7 +17,7 @@ from bots.services.bots import bot_start
 from bots.services.decisions import DecisionSampler, decisions_store
 from bots.services.installation import installation_get
 from bots.services.wallets import listings_store
-from risk.models import AllowedPair, RiskLimit
+from risk.models import AllowedPair, RiskLimit, SlippageStat
 from risk.policy.breakers import BreakerEvent, Scope
 from risk.policy.tradability import Network
 from risk.services.breaker_operations import settings_ensure
@@ -38,6 +39,7 @@ def full_world(busy_world):
     installation_get()
     RiskLimit.objects.create(rule="max_trade_notional", value=500)
     settings_ensure()
+    SlippageStat.objects.create(pair="BTC/USDT", exchange="alpha", hour=timezone.now(), legs=3)
     breaker_event(scope=Scope.EXCHANGE, key="alpha", event=BreakerEvent.TRIP, reason="Errors.", trigger="error_rate")
     AllowedPair.objects.create(pair=TradingPair.objects.first())
     switch_set(actor=busy_world.operator, scope="global", state="reduce_only", reason="A look.", seen_version=0)
