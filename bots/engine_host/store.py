@@ -51,8 +51,8 @@ class DjangoStore:
     """Durable truth of one owner. Belongs to one event loop; :meth:`run` writes what is queued.
 
     Events keep their order. Of trades, balances and slippage the newest record of each waits, of decisions as many as
-    fit, and counts are added up; a refused record is logged and left out, so that one bad figure cannot hold up the fills
-    behind it.
+    fit, and counts are added up; a refused record is logged and left out, so that one bad figure cannot hold up the
+    fills behind it.
     """
 
     def __init__(self, *, lease: Lease, clock: Clock, commits: DatabaseThreads, writes: DatabaseThreads) -> None:

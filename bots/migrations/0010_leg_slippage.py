@@ -9,7 +9,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('bots', '0008_asset_identity'),
+        ('bots', '0009_decision_ledger'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

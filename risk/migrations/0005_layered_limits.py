@@ -9,7 +9,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         ('bots', '0008_asset_identity'),
-        ('risk', '0003_breakers'),
+        ('risk', '0004_rating_settings'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

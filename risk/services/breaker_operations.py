@@ -22,6 +22,7 @@ from risk.policy.rulebook import DEFAULTS
 from risk.policy.triggers import Trigger
 from risk.services.audit import audit_record, permission_check
 from risk.services.breakers import breaker_lock, breaker_make, key_check, owner_of, step_take
+from risk.services.revision import revision_bump
 
 OPERATE = "risk.operate_circuitbreaker"
 SETTINGS = "risk.change_breakersettings"
@@ -103,6 +104,7 @@ def settings_update(*, actor: User, scope: str, values: Mapping[str, object], se
             return row
         row.version = seen_version + 1
         row.save()
+        revision_bump()
         steps = [f"{name} from {_shown(before[name])} to {_shown(getattr(row, name))}" for name in changed]
         audit_record(actor=actor, subject=row, message=f"Changed {', '.join(steps)} (version {row.version}).")
     return row

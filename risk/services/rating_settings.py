@@ -13,6 +13,7 @@ from django.db import transaction
 from risk.models import ScoringSettings, SizingSettings, SlippageSettings
 from risk.models.rating_settings import ONLY, RatingSettings
 from risk.services.audit import audit_record, permission_check
+from risk.services.revision import revision_bump
 
 Settings = TypeVar("Settings", bound=RatingSettings)
 Values = Mapping[str, object]
@@ -84,6 +85,7 @@ def rating_update(model: type[Settings], *, actor: User, values: Values, seen_ve
             return row
         row.version = seen_version + 1
         row.save()
+        revision_bump()
         steps = [f"{name} from {_shown(before[name])} to {_shown(getattr(row, name))}" for name in changed]
         audit_record(actor=actor, subject=row, message=f"Changed {', '.join(steps)} (version {row.version}).")
     return row
