@@ -136,7 +136,7 @@ def test_sizing_that_is_off_rates_nothing(world: Any, django_assert_num_queries:
         ),
         (scoring_update, {"profit": D("-0.1")}, "profit"),
     ],
-    ids=str,
+    ids=lambda given: getattr(given, "__name__", str(given)),
 )
 def test_what_cannot_be_is_refused_by_field_and_nothing_is_saved(
     world: Any, update: Any, values: dict[str, Any], field: str
