@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from decimal import ROUND_CEILING, Decimal
+from decimal import Decimal
 
 import pytest
 
 from risk.policy.breakers import BreakerEvent, BreakerRules, BreakerState, Scope
 from tests.exchangesim.simulator import Simulator
-from tests.scenarios.stage import BTC, ETH, Stage, pair_rules, staged
+from tests.scenarios.stage import BTC, ETH, least_of, pair_rules, staged
 
 D = Decimal
 PAIR = (Scope.PAIR_ON_EXCHANGE, "binance-sim:BTC/USDT")
@@ -54,7 +54,7 @@ async def test_it_comes_back_by_a_probe_and_a_quarter_and_a_half_of_the_size(sim
 
         # What is refused while it cools down is traded as soon as it has, by the probe that the first look claims.
         probe = await stage.win("binance", "okx")
-        assert probe.quantity == least(stage)
+        assert probe.quantity == least_of(stage, "binance", "okx")
         quantities = [(await stage.win("binance", "okx")).quantity for _ in range(4)]
         lot = D("0.00001")
         assert [quantity // lot for quantity in quantities] == [
@@ -87,13 +87,3 @@ async def test_a_probe_that_loses_cools_down_for_twice_as_long(simulator: Simula
         assert again.until_ns is not None
         seconds = [(breaker.until_ns - breaker.since_ns) / 1e9 for breaker in (first, again)]  # type: ignore[operator]
         assert seconds == [pytest.approx(1.0), pytest.approx(2.0)]
-
-
-def least(stage: Stage) -> Decimal:
-    """Return the smallest quantity both markets of the route take."""
-    smallest = D(0)
-    for name, price in (("binance", D(50_000)), ("okx", D(50_200))):
-        market = next(market for market in stage.markets[name] if market.symbol == BTC)
-        whole = (market.min_notional / price / market.lot).to_integral_value(rounding=ROUND_CEILING) * market.lot
-        smallest = max(smallest, market.min_amount, whole)
-    return smallest
