@@ -271,7 +271,7 @@ def test_an_engine_is_told_of_shared_breakers_and_its_owners_own(world: Any) -> 
 
 
 def test_a_picture_costs_few_queries(world: Any, django_assert_max_num_queries: Any) -> None:
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(8):
         risk_picture(world.anna.pk)
 
 

@@ -355,5 +355,9 @@ def _pair_on_exchange(market: Market) -> str:
 
 
 def _one_legged(saga: Saga) -> bool:
-    """Return whether a leg had to be made up for: something was sent beyond the first orders."""
-    return any(order.intent.attempt > 0 for order in saga.orders.values())
+    """Return whether of the first orders one side filled and the other did not at all."""
+    filled = {"buy": ZERO, "sell": ZERO}
+    for order in saga.orders.values():
+        if order.intent.attempt == 0:
+            filled[order.intent.side] += order.filled
+    return any(filled.values()) and not all(filled.values())
