@@ -17,6 +17,7 @@ __all__ = [
     "SNAPSHOT_LISTS",
     "Balance",
     "Bot",
+    "Breaker",
     "Connected",
     "Error",
     "Feed",
@@ -29,6 +30,7 @@ __all__ = [
     "Pnl",
     "Quote",
     "Snapshot",
+    "Switch",
     "Trade",
     "Update",
     "check_frame",
@@ -155,6 +157,34 @@ class Pnl(msgspec.Struct, forbid_unknown_fields=True):
     at: float
 
 
+class Breaker(msgspec.Struct, forbid_unknown_fields=True):
+    """A circuit breaker. ``share`` is what it leaves of the size, in [0, 1]; ``until`` ends a cool-down or a probe."""
+
+    scope: Literal["global", "owner", "bot", "account", "exchange", "pair", "pair_on_exchange"]
+    key: str
+    name: str
+    state: Literal["closed", "open", "half_open", "probing", "ramping"]
+    share: float
+    until: float | None
+    reason: str
+    trigger: str
+    trips: int
+    since: float
+    version: int
+
+
+class Switch(msgspec.Struct, forbid_unknown_fields=True):
+    """The trading switch of one scope; a scope that has none stands at normal, version 0."""
+
+    scope: Literal["global", "owner", "bot"]
+    key: str
+    name: str
+    state: Literal["normal", "reduce_only", "kill"]
+    reason: str
+    since: float
+    version: int
+
+
 class Figures(msgspec.Struct, forbid_unknown_fields=True):
     """What the page cannot count from the newest 50 trades, since ``since`` (midnight UTC)."""
 
@@ -171,6 +201,8 @@ class Snapshot(msgspec.Struct, forbid_unknown_fields=True):
     trades: list[Trade]
     balances: list[Balance]
     pnl: list[Pnl]
+    breakers: list[Breaker]
+    switches: list[Switch]
     figures: Figures
 
 
@@ -223,6 +255,8 @@ ITEM_TYPES: Mapping[str, type[msgspec.Struct]] = {
     "trade": Trade,
     "balance": Balance,
     "pnl": Pnl,
+    "breaker": Breaker,
+    "switch": Switch,
 }
 # Where a snapshot keeps each kind.
 SNAPSHOT_LISTS: Mapping[str, str] = {
@@ -233,6 +267,8 @@ SNAPSHOT_LISTS: Mapping[str, str] = {
     "trade": "trades",
     "balance": "balances",
     "pnl": "pnl",
+    "breaker": "breakers",
+    "switch": "switches",
 }
 
 
@@ -268,6 +304,8 @@ def item_key(item: msgspec.Struct) -> str:
             return f"{item.account_id}:{item.asset}"
         case Pnl():
             return f"{item.mode}:{item.quote}"
+        case Breaker() | Switch():
+            return f"{item.scope}:{item.key}"
     raise TypeError(f"not an item of the live page: {type(item).__name__}")
 
 

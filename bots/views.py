@@ -20,6 +20,8 @@ from bots import live_snapshot, selectors
 from bots.models import Bot
 from bots.models.base import sees_everything
 from bots.services.bots import bot_start, bot_stop
+from risk.services.breaker_operations import OPERATE
+from risk.services.switch import SET
 
 MAX_OWNERS = 500
 
@@ -38,7 +40,13 @@ def live(request: HttpRequest) -> HttpResponse:
     owner, owners = _whose(request)
     if owner is None:
         return redirect(f"{request.path}?owner={owners[0].pk}")
-    return render(request, "live/live.html", {"owner": owner, "owners": owners, "mode": settings.ARB_SHAPE})
+    may = {
+        "breakers": request.user.has_perm(OPERATE),
+        "switch": request.user.has_perm(SET),
+        "everybody": sees_everything(request.user),
+    }
+    context = {"owner": owner, "owners": owners, "mode": settings.ARB_SHAPE, "may": may}
+    return render(request, "live/live.html", context)
 
 
 @never_cache

@@ -21,11 +21,13 @@ from bots.engine_host.leases import Lease, LeaseKeeper
 from bots.engine_host.markets import MarketReporter
 from bots.engine_host.owner import Ended, OwnerRun, Shared, observe_failed
 from bots.engine_host.publisher import ChannelPublisher
+from bots.engine_host.risk import RiskReporter
 from bots.engine_host.schema import schema_fault
 from bots.engine_host.shared_counter import shared_counter
 from bots.services.hints import ENGINE_GROUP
 from bots.services.leases import LEASE_SECONDS
 from risk.selectors import risk_revision
+from risk.services.hints import RISK_GROUP
 from trading.clock import SystemClock
 from trading.config import ExchangeSpec
 from trading.exchanges.addresses import Addresses
@@ -54,6 +56,7 @@ class EngineHost:
         self._capacity = settings.ARB_ENGINES_PER_HOST
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
+        self._risk_changed = asyncio.Event()
         self._stopping = False
         self._runs: dict[int, OwnerRun] = {}
         self._tasks: dict[int, asyncio.Task[None]] = {}
@@ -203,16 +206,25 @@ class EngineHost:
         self._call(wake)
 
     async def _watch_risk(self) -> None:
-        """Wake every engine when limits, breakers or switches have changed; hints may be lost, this is not."""
+        """Wake every engine when limits, breakers or switches have changed, and tell the pages.
+
+        A hint brings it at once; hints may be lost, the look is not.
+        """
         seen: int | None = None
+        reporter = RiskReporter(self._shared.publisher, self._clock, self._shared.control)
         while True:
+            self._risk_changed.clear()
             with suppress(StoreUnavailable):
                 revision = await self._shared.control.run(risk_revision)
                 if revision != seen:
-                    seen = revision
                     for run in self._runs.values():
                         run.wake()
-            await asyncio.sleep(RISK_SECONDS)
+                    await reporter.read()
+                    seen = revision
+            reporter.tell()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RISK_SECONDS):
+                    await self._risk_changed.wait()
 
     async def _listen(self) -> None:
         """Wake whoever a hint names. A hint that is lost costs a second, nothing else."""
@@ -221,15 +233,20 @@ class EngineHost:
             try:
                 channel = await layer.new_channel("engines")
                 await layer.group_add(ENGINE_GROUP, channel)
+                await layer.group_add(RISK_GROUP, channel)
                 try:
                     while True:
                         hint = await layer.receive(channel)
+                        if hint["type"] == "risk.hint":
+                            self._risk_changed.set()
+                            continue
                         run = self._runs.get(hint.get("owner_id"))
                         if run is not None:
                             run.wake()
                         self._wake.set()
                 finally:
                     await layer.group_discard(ENGINE_GROUP, channel)
+                    await layer.group_discard(RISK_GROUP, channel)
             except Exception as problem:  # each layer raises errors of its own
                 logger.warning("hints are not heard (%s); looking every %s s", problem, LOOK_SECONDS)
                 await asyncio.sleep(1.0)

@@ -10,6 +10,7 @@ from typing import Any
 from bots.fields import exact_sum
 from bots.models import UNFINISHED_TRADES, Balance, Bot, Decision, Fill, Order, Trade
 from bots.selectors.profits import profit_lines
+from bots.selectors.risk import breakers_data, switches_data
 from bots.selectors.totals import figures_today
 from bots.times import unix
 from trading.messages import TradeState
@@ -21,7 +22,7 @@ DECISIONS_READ = 500
 
 
 def live_snapshot(*, owner_id: int) -> dict[str, Any]:
-    """Return bots, opportunities, trades, balances, profit points and today's figures of one owner."""
+    """Return bots, opportunities, trades, balances, profit points, risk and today's figures of one owner."""
     profits = profit_lines(owner_id=owner_id)
     return {
         "bots": [bot_data(bot) for bot in Bot.objects.filter(owner_id=owner_id)],
@@ -34,6 +35,8 @@ def live_snapshot(*, owner_id: int) -> dict[str, Any]:
             )
         ],
         "pnl": profits.points,
+        "breakers": [row.data for row in breakers_data(owner_id=owner_id)],
+        "switches": [row.data for row in switches_data(owner_id=owner_id)],
         "figures": figures_today(owner_id=owner_id, profits=profits.today),
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django.db.models import Q
 
 from risk.models import BreakerSettings, CircuitBreaker
@@ -18,6 +20,16 @@ def breakers_tripped(*, owner_id: int | None = None) -> list[Breaker]:
     if owner_id is not None:
         rows = rows.filter(Q(owner__isnull=True) | Q(owner_id=owner_id))
     return [row.to_policy() for row in rows]
+
+
+def breakers_over(owner_id: int | None, *, also: Collection[int] = ()) -> list[CircuitBreaker]:
+    """Return the rows of breakers that are not closed, and of those in ``also`` (row ids); one query.
+
+    Of exchanges, pairs and everything they are all there; of owners, bots and accounts those of ``owner_id``, for None
+    all.
+    """
+    rows = CircuitBreaker.objects.filter(~Q(state=BreakerState.CLOSED.value) | Q(pk__in=also)).order_by("pk")
+    return list(rows if owner_id is None else rows.filter(Q(owner=None) | Q(owner=owner_id)))
 
 
 def breaker_settings() -> dict[Scope, ScopeRules]:

@@ -216,6 +216,18 @@ def switches_of(owner_id: int) -> dict[int | None, SwitchState]:
     return {key: switch if switch.state != TradingState.NORMAL else NORMAL for key, switch in switches.items()}
 
 
+def switches_over(owner_id: int | None) -> list[TradingSwitch]:
+    """Return the switch of everybody and those of an owner and its bots, for None all there are; one query."""
+    rows = TradingSwitch.objects.select_related("owner", "bot").order_by("pk")
+    if owner_id is not None:
+        rows = rows.filter(
+            Q(scope=LayerScope.GLOBAL)
+            | Q(scope=LayerScope.OWNER, owner_id=owner_id)
+            | Q(scope=LayerScope.BOT, bot__owner=owner_id)
+        )
+    return list(rows)
+
+
 def switch_over(*, owner_id: int, bot_id: int) -> SwitchState:
     """Return the strictest switch over a bot; one query."""
     found = switches_of(owner_id)

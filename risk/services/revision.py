@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.db.models import F
 
 from risk.models import RiskRevision
+from risk.services.hints import risk_hint
 
 ROW = 1
 
@@ -18,6 +19,7 @@ def revision_bump() -> None:
     if not _count():
         _begin()
         _count()
+    risk_hint()
 
 
 def revision_hold() -> None:

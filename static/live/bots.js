@@ -2,20 +2,26 @@
 
 import { KeyedList, el, setAttribute, setBadge, setText } from "./dom.js";
 import { words } from "./format.js";
+import { standstill } from "./risk.js";
 
 const TONES = { running: "good", starting: "warn", stopping: "warn", blocked: "warn", failed: "bad", stopped: "quiet" };
 const REQUEST_TIMEOUT_MS = 10_000;
+const LOOK_MS = 1_000;
 
 export class Bots {
-  /** `csrfToken` goes with every request. */
-  constructor(root, store, csrfToken) {
+  /** `csrfToken` goes with every request; `clock` and `ownerId` say whether a breaker is open over a bot. */
+  constructor(root, store, { csrfToken, clock, ownerId }) {
     this.store = store;
+    this.held = (bot) => standstill(store, ownerId, bot.id, clock.now());
     this.csrfToken = csrfToken;
     this.empty = root.querySelector("[data-empty]");
     this.meta = root.querySelector("[data-meta]");
     this.address = root.dataset.botAddress; // ".../0/ACTION/", both to be replaced
-    this.list = new KeyedList(root.querySelector("[data-list]"), (bot) => this._create(bot), update);
-    store.subscribe(["bot"], () => this.render());
+    this.list = new KeyedList(root.querySelector("[data-list]"), () => this._create(), (row, bot) => {
+      update(row, bot, this.held(bot));
+    });
+    store.subscribe(["bot", "breaker", "switch"], () => this.render());
+    setInterval(() => store.loaded && this.render(), LOOK_MS); // a cool-down ends without a word
   }
 
   render() {
@@ -29,11 +35,12 @@ export class Bots {
   _create() {
     const parts = {
       name: el("strong"), mode: el("span", { class: "badge", "data-tone": "quiet" }), state: el("span", { class: "badge" }),
+      held: el("span", { class: "badge held" }),
       button: el("button", { type: "button", class: "small" }), reason: el("p", { class: "reason" }),
       failure: el("p", { class: "reason failure", role: "alert" }),
     };
     const row = el("li", { class: "bot" },
-      el("div", { class: "line" }, parts.name, parts.mode, parts.state, parts.button), parts.reason, parts.failure);
+      el("div", { class: "line" }, parts.name, parts.mode, parts.state, parts.held, parts.button), parts.reason, parts.failure);
     row.parts = parts;
     parts.failure.hidden = true;
     parts.button.addEventListener("click", () => this._ask(row));
@@ -76,13 +83,16 @@ export function botState(bot) {
   return bot.observed;
 }
 
-function update(row, bot) {
+function update(row, bot, held) {
   row.bot = bot;
   const { parts } = row;
   const state = botState(bot);
   setText(parts.name, bot.name);
   setBadge(parts.mode, bot.mode, "quiet");
   setBadge(parts.state, words(state), TONES[state] ?? "quiet");
+  setBadge(parts.held, held?.text ?? "", held?.tone ?? "quiet");
+  setAttribute(parts.held, "title", held?.why || null);
+  parts.held.hidden = !held;
   const action = bot.desired === "running" ? "stop" : "start";
   setText(parts.button, action === "stop" ? "Stop" : "Start");
   setAttribute(parts.button, "data-action", action);

@@ -4,9 +4,10 @@ const MAX_TRADES = 50;
 const MAX_OPPORTUNITIES = 40;
 const MAX_POINTS = 1500;
 
-export const KINDS = ["quote", "feed", "bot", "opportunity", "trade", "balance", "pnl"];
+export const KINDS = ["quote", "feed", "bot", "opportunity", "trade", "balance", "pnl", "breaker", "switch"];
 const LISTS = {
   quote: "quotes", feed: "feeds", bot: "bots", opportunity: "opportunities", trade: "trades", balance: "balances",
+  breaker: "breakers", switch: "switches",
 };
 const KEY_OF = {
   quote: (data) => data.market,
@@ -16,6 +17,8 @@ const KEY_OF = {
   trade: (data) => data.id,
   balance: (data) => `${data.account_id}:${data.asset}`,
   pnl: (data) => `${data.mode}:${data.quote}`,
+  breaker: (data) => `${data.scope}:${data.key}`,
+  switch: (data) => `${data.scope}:${data.key}`,
 };
 const UNFINISHED = new Set(["OPEN", "REPAIRING", "EXPOSED"]);
 
@@ -70,6 +73,7 @@ export class Store {
     for (const { kind, key, data } of items) {
       if (kind === "pnl") this._addPoint(key, data);
       else if (!(kind in LISTS)) continue;
+      else if (data.version < this.kinds[kind].get(key)?.version) continue; // a late one
       else {
         if (kind === "trade" && !this.kinds.trade.has(key)) this.newTrades.add(key);
         this.kinds[kind].set(key, data);
