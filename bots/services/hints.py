@@ -16,5 +16,8 @@ def engine_hint(owner_id: int) -> None:
     Sends ``{"type": "engine.hint", "owner_id": ...}``. Never raises: with the channel layer away the engine finds
     the change when it next renews its lease.
     """
-    message = {"type": "engine.hint", "owner_id": owner_id}
-    transaction.on_commit(lambda: group_tell(ENGINE_GROUP, message, f"a wish of owner {owner_id}"), robust=True)
+    transaction.on_commit(lambda: _send(owner_id), robust=True)
+
+
+def _send(owner_id: int) -> None:
+    group_tell(ENGINE_GROUP, {"type": "engine.hint", "owner_id": owner_id}, f"a wish of owner {owner_id}")
