@@ -19,7 +19,7 @@ from bots.live_cache import PUBLIC_GROUP
 from bots.live_schema import check_item
 from bots.live_snapshot import owner_group
 from risk.models import CircuitBreaker
-from risk.policy.breakers import SECOND_NS, BreakerEvent, Scope
+from risk.policy.breakers import SECOND_NS, BreakerEvent, BreakerNews, Scope
 from risk.services import hints
 from risk.services.breaker_operations import breaker_open, breaker_reset
 from risk.services.breakers import breaker_event
@@ -113,6 +113,26 @@ async def test_with_hints_no_look_is_needed(world: World, threads, listen, host,
     for version, state in enumerate(("kill", "normal"), start=1):
         await threads.run(lambda: switch_set(**turn, state=state, seen_version=version))  # noqa: B023 (run at once)
         assert (await everybody.item())["data"]["state"] == state
+
+
+async def test_what_an_engine_trips_is_told_as_soon_as_it_is_durable(world: World, threads, listen, make_store) -> None:
+    token = await threads.run(lambda: world.lease(world.anna))
+    store = make_store(world.anna.pk, token)
+    anna = await listen(owner_group(world.anna.pk))
+    begun = time.monotonic()
+    news = BreakerNews(
+        scope=Scope.OWNER, key=str(world.anna.pk), event=BreakerEvent.TRIP, at_ns=time.time_ns(), reason="Three losses."
+    )
+    await store.move_breaker(news)
+    item = await anna.item()
+    took = time.monotonic() - begun
+    logger.info("an engine's trip was published after %.0f ms", took * 1e3)
+    assert took < 5.0
+    assert (item["data"]["name"], item["data"]["state"], item["data"]["reason"]) == (
+        "owner anna",
+        "open",
+        "Three losses.",
+    )
 
 
 async def test_what_is_ones_own_goes_to_its_owner_alone(world: World, threads, listen) -> None:
