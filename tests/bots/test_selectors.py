@@ -74,7 +74,7 @@ def test_snapshot_is_the_owners_alone(busy_world):
 
 def test_snapshot_takes_as_many_queries_for_many_trades(busy_world, django_assert_max_num_queries):
     close(busy_world, busy_world.anna, *[D(1)] * 200)
-    with django_assert_max_num_queries(12):
+    with django_assert_max_num_queries(15):
         snapshot = selectors.live_snapshot(owner_id=busy_world.anna.pk)
     assert len(snapshot["trades"]) == 50
 

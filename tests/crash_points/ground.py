@@ -11,7 +11,9 @@ from bots.models import (
     Asset,
     Balance,
     Command,
+    CountWriter,
     Decision,
+    DecisionCount,
     Difference,
     ExchangeAccount,
     Fill,
@@ -19,6 +21,7 @@ from bots.models import (
     LedgerCheckpoint,
     LedgerEntry,
     LedgerLine,
+    LegSlippage,
     Order,
     OrderEvent,
     ProfitTotal,
@@ -29,6 +32,8 @@ from bots.services.accounts import account_create
 from bots.services.bots import bot_create, bot_start
 from bots.services.exchanges import exchange_create, markets_sync
 from bots.services.leases import leases_end
+from risk.models import BreakerEvent, CircuitBreaker
+from risk.services.rating_settings import sizing_update
 from tests.simulation.world import BOOK_EVERY, PREFIX, D
 from trading.config import Credentials
 from trading.instruments import Market
@@ -36,8 +41,8 @@ from trading.messages import LegPolicy
 
 # What engines write, each before what it refers to.
 WRITTEN = (
-    LedgerLine, LedgerEntry, LedgerCheckpoint, Difference, Fill, OrderEvent, Order, Decision, Trade, ProfitTotal,
-    Balance, Command,
+    LedgerLine, LedgerEntry, LedgerCheckpoint, Difference, LegSlippage, Fill, OrderEvent, Order, Decision,
+    DecisionCount, CountWriter, Trade, ProfitTotal, Balance, Command, BreakerEvent, CircuitBreaker,
 )  # fmt: skip
 
 
@@ -79,6 +84,13 @@ class Ground:
             leg_policy=LegPolicy.TOGETHER.value,
         )
         bot_start(bot=self.bot, actor=None)
+        # Every trade at its limit's size, so that each run is the same trade.
+        sizing_update(actor=self.operator(), values={"enabled": False}, seen_version=1)
+
+    @staticmethod
+    def operator() -> User:
+        """A user who may set everything."""
+        return User.objects.create_superuser("operator", password=None)
 
     def clear(self) -> None:
         """Leave the database as it was before the first engine, but for the lease's token, which only grows."""

@@ -20,6 +20,7 @@ from bots.services.demo import pairs_across
 from bots.services.exchanges import exchange_create, markets_sync
 from risk.models import BreakerEvent, BreakerSettings, CircuitBreaker
 from risk.services.breaker_operations import breaker_open, breaker_reset, settings_ensure, settings_update
+from risk.services.rating_settings import sizing_update
 from tests.bots.conftest import signed_in
 from tests.exchanges.venue_rig import spec_of
 from tests.exchangesim.simulator import Simulator
@@ -65,6 +66,8 @@ class Floor:
             account = account_create(owner=anna, actor=anna, exchange=exchange, label="Sim", credentials=credentials)
             exchanges.append(exchange)
             accounts.append(account)
+        # At the limit's size, so that what breakers leave of it can be told exactly.
+        sizing_update(actor=self.world.operator, values={"enabled": False}, seen_version=1)
         pairs = pairs_across(exchanges)
         assert {f"{pair.base_id}/{pair.quote_id}" for pair in pairs} == {BTC, ETH}
         return bot_create(
