@@ -276,3 +276,21 @@ async def test_paper_trades_tell_only_of_their_own_bot() -> None:
     assert saga.record.trade_id == record.trade_id
     assert world.engine.breakers._keys_of_trade(saga) == ((Scope.BOT, "1"),)
     await world.stop()
+
+
+async def test_an_event_the_store_will_never_take_holds_up_no_other() -> None:
+    world = world_with(picture(consecutive_losses=1, one_legged=1))
+    await world.start()
+    moved = world.store.breaker_moved
+
+    def refusing(news: BreakerNews) -> Breaker:
+        if news.trigger == "one_legged":
+            raise ValueError("key: no such bot")
+        return moved(news)
+
+    world.store.breaker_moved = refusing  # type: ignore[method-assign]
+    await lose(world)
+    await world.clock.advance(2)
+    assert any("one_legged" not in alarm and "is not stored: ValueError" in alarm for alarm in world.alarms)
+    assert bots_breaker(world).trigger == "consecutive_losses"
+    await world.stop()

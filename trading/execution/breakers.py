@@ -303,10 +303,11 @@ class BreakerDesk:
     async def _make_durable(self) -> None:
         while self._news:
             news = self._news[0]
-            breaker = await self._desk.store.move_breaker(news)
+            breaker = await self._moved(news)
             self._news.popleft()
-            self._known.put(breaker)
             key = (news.scope, news.key)
+            if breaker is not None:
+                self._known.put(breaker)
             if not any((later.scope, later.key) == key for later in self._news):
                 self._ours.pop(key, None)
 
@@ -317,8 +318,23 @@ class BreakerDesk:
             news = BreakerNews(
                 scope=wanted.scope, key=wanted.key, event=BreakerEvent.PROBE_CLAIMED, at_ns=now_ns, holder=self._holder
             )
-            self._known.put(await self._desk.store.move_breaker(news))
+            breaker = await self._moved(news)
             self._claims.popleft()
+            if breaker is not None:
+                self._known.put(breaker)
+
+    async def _moved(self, news: BreakerNews) -> Breaker | None:
+        """Return a breaker as the store has moved it; None where it never will: the others go on."""
+        try:
+            return await self._desk.store.move_breaker(news)
+        except (StoreUnavailable, LeaseLost):
+            raise
+        except Exception as error:  # such as a bot that was deleted meanwhile
+            name = Breaker(scope=news.scope, key=news.key).name
+            self._desk.alarm(
+                f"circuit breaker of {name}: {news.event.value} is not stored: {type(error).__name__}: {error}"
+            )
+            return None
 
     def _keys_of_trade(self, saga: Saga) -> tuple[Key, ...]:
         """Return the keys of the breakers a trade tells something of; paper money tells of its bot alone."""
