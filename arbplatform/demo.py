@@ -23,17 +23,25 @@ from arbplatform.simulator import Simulator
 from arbplatform.start import ROLES, end_old_leases, only_one, parts_for
 from bots import selectors
 from bots.services.demo import DemoExchange, DemoUser, demo_accounts, demo_seed
+from bots.services.markets import KINDS, SPOT
 from trading.config import Credentials, ExchangeSpec
 from trading.exchanges.markets import load_markets
 from trading.execution.views import plain
 from trading.messages import TradeMode
 
-NAMES = {"binance": "Binance (simulated)", "okx": "OKX (simulated)", "bybit": "Bybit (simulated)"}
+NAMES = {
+    "binance": "Binance (simulated)",
+    "okx": "OKX (simulated)",
+    "bybit": "Bybit (simulated)",
+    "binanceusdm": "Binance USD-M futures (simulated)",
+}
 DATABASE_FILES = ("arb.sqlite3", "arb.sqlite3-wal", "arb.sqlite3-shm")
 EXCHANGES_FOLDER = "exchanges"
 SUFFIX = "-sim"
 # What every bot finds on every exchange.
 BALANCES = {"USDT": "250000", "USDC": "50000", "BTC": "3", "ETH": "60", "SOL": "1200"}
+# No bot trades contracts: what is there is for trades by hand with leverage.
+CONTRACT_BALANCES = {"USDT": "50000"}
 TAKER_BPS, MAKER_BPS = Decimal(4), Decimal(2)
 RESTARTS = 3
 MEMORY_EVERY_SECONDS = 2.0
@@ -61,7 +69,7 @@ class Demo:
             web = next(part for part in parts if isinstance(part, WebServer))
             first = not (self._state / DATABASE_FILES[0]).exists()
             if first:
-                self._say("Setting up the demo: database, three simulated exchanges, users and bots ...")
+                self._say("Setting up the demo: database, simulated exchanges, users and bots ...")
             began = time.monotonic()
             try:
                 self._simulator.start()
@@ -133,7 +141,8 @@ def seed(simulator: Simulator) -> list[DemoUser]:
     exchanges = asyncio.run(_exchanges(simulator))
     users = demo_seed(exchanges=exchanges, credentials=_new_credentials)
     for account in demo_accounts():
-        simulator.put_account(_simulated_name(account.exchange), account.credentials, BALANCES)
+        name = _simulated_name(account.exchange)
+        simulator.put_account(name, account.credentials, CONTRACT_BALANCES if name in KINDS else BALANCES)
     return users
 
 
@@ -146,14 +155,14 @@ async def _exchange(name: str, urls: Mapping[str, str]) -> DemoExchange:
     # Exchanges tell a customer's fees in private answers, which not all of them have: we set these, so we know.
     markets = [
         msgspec.structs.replace(market, taker_fee=TAKER_BPS / 10_000, maker_fee=MAKER_BPS / 10_000)
-        for market in await load_markets(spec)
+        for market in await load_markets(spec, kinds=KINDS.get(name, SPOT))
     ]
     return DemoExchange(spec.code, NAMES.get(name, name), name, dict(spec.urls), markets)
 
 
 def simulator_options() -> tuple[str, ...]:
     """Return what the simulated exchanges are started with, to go with what is seeded."""
-    return ("--taker-bps", str(TAKER_BPS), "--maker-bps", str(MAKER_BPS))
+    return ("--exchanges", ",".join(NAMES), "--taker-bps", str(TAKER_BPS), "--maker-bps", str(MAKER_BPS))
 
 
 def summary(result: dict[str, Any]) -> str:

@@ -250,3 +250,8 @@ def engines() -> Iterator[Check]:
         yield Check("engines", True, f"{len(waiting)} owners wait for an engine: nothing runs now (./arb up)")
     else:
         yield Check("engines", True, f"{held} owners' engines run, {len(waiting)} wait")
+    if left := selectors.intents_left():
+        told = f"{len(left)} intents stay in the journal, the first of owner {left[0][0]}, trade {left[0][1]}"
+        yield Check(
+            "journal", False, told, "start an engine host (./arb up); its log says what keeps it from unfolding"
+        )

@@ -77,6 +77,24 @@ class ThreadPart:
         raise NotImplementedError
 
 
+def web_config(*, compress: bool = True) -> Config:
+    """Return how pages and WebSockets are served. Frames are compressed where the client can (permessage-deflate)."""
+    return Config(
+        "arbplatform.asgi:application",
+        http="h11",
+        ws="websockets-sansio",
+        ws_max_size=64 * 1024,
+        ws_per_message_deflate=compress,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        forwarded_allow_ips="",  # who is asking is the proxy's word only where settings say there is one
+        proxy_headers=False,
+        timeout_graceful_shutdown=2,
+    )
+
+
 class WebServer(ThreadPart):
     """Pages and WebSockets. The address is taken before anything else starts, so a used port is said at once."""
 
@@ -96,20 +114,7 @@ class WebServer(ThreadPart):
         return f"http://{f'[{host}]' if ':' in host and host[0] != '[' else host}:{self.port}"
 
     def work(self) -> None:
-        config = Config(
-            "arbplatform.asgi:application",
-            http="h11",
-            ws="websockets-sansio",
-            ws_max_size=64 * 1024,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            forwarded_allow_ips="",  # who is asking is the proxy's word only where settings say there is one
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,
-        )
-        self._server = Server(config)
+        self._server = Server(web_config())
         if not self._stopping.is_set():
             self._server.run(sockets=[self._socket])
 

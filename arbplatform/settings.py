@@ -114,6 +114,7 @@ INSTALLED_APPS = [
     "channels",
     "csp",
     "django_celery_beat",
+    "ninja",
     "risk",
     "bots",
 ]
@@ -219,6 +220,7 @@ CELERY_BEAT_SCHEDULE = {
         "options": {"expires": 2.0},  # the next offer is as good
     },
     "refresh markets": {"task": "bots.tasks.markets_refresh", "schedule": timedelta(hours=12)},
+    "refresh margins": {"task": "bots.tasks.margins_refresh", "schedule": timedelta(minutes=5)},
     "refresh wallets": {"task": "bots.tasks.wallets_refresh", "schedule": timedelta(minutes=5)},
     "prune decisions": {"task": "bots.tasks.prune_decisions", "schedule": timedelta(hours=1)},
     "prune profits": {"task": "bots.tasks.prune_profits", "schedule": timedelta(hours=1)},
@@ -228,6 +230,22 @@ CELERY_BEAT_SCHEDULE = {
         "schedule": timedelta(minutes=1),
         "options": {"expires": 60.0},  # the next one does the same
     },
+    "roll up fees": {
+        "task": "bots.tasks.roll_up_fees",
+        "schedule": timedelta(minutes=1),
+        "options": {"expires": 60.0},  # the next one does the same
+    },
+    "propose rebalancing": {
+        "task": "bots.tasks.propose_rebalances",
+        "schedule": timedelta(minutes=5),
+        "options": {"expires": 300.0},
+    },
+    "follow rebalancing": {
+        "task": "bots.tasks.follow_rebalances",
+        "schedule": timedelta(seconds=5),
+        "options": {"expires": 5.0},  # the next one does the same
+    },
+    "prune answers": {"task": "bots.tasks.prune_answers", "schedule": timedelta(hours=6)},
     "prune slippage": {"task": "bots.tasks.prune_slippage", "schedule": timedelta(hours=6)},
     "prune slippage stats": {"task": "risk.tasks.prune_slippage_stats", "schedule": timedelta(hours=6)},
 }

@@ -71,13 +71,17 @@ UNFOLD: dict[str, Any] = {
                     _page("Bots", "smart_toy", "bots.bot"),
                     _page("Accounts", "key", "bots.exchangeaccount"),
                     _page("Balances", "account_balance_wallet", "bots.balance"),
+                    _page("Positions", "stacked_line_chart", "bots.position"),
                     _page("Trades", "swap_horiz", "bots.trade"),
+                    _page("Basis positions", "compare_arrows", "bots.basisposition"),
                     _page("Orders", "receipt_long", "bots.order"),
                     _page("Fills", "done_all", "bots.fill"),
                     _counted("Disputed orders", "gavel", "bots.order", "DISPUTED", "disputed"),
                     _counted("Differences", "difference", "bots.difference", "open", "differences"),
+                    _counted("Rebalancing", "sync_alt", "risk.rebalancerequest", "PROPOSED", "rebalancing"),
                     _page("Decisions", "rule", "bots.decision"),
                     _page("Ledger", "menu_book", "bots.ledgerentry"),
+                    _page("Funding", "payments", "bots.income"),
                 ],
             },
             {
@@ -105,6 +109,7 @@ UNFOLD: dict[str, Any] = {
                     _page("Sizing", "straighten", "risk.sizingsettings"),
                     _page("Scoring", "balance", "risk.scoringsettings"),
                     _page("Allowed slippage", "trending_down", "risk.slippagesettings"),
+                    _page("Rebalancing settings", "tune", "risk.rebalancesettings"),
                 ],
             },
             {
@@ -113,6 +118,7 @@ UNFOLD: dict[str, Any] = {
                 "collapsible": True,
                 "items": [
                     _page("Commands", "terminal", "bots.command"),
+                    _page("API tokens", "vpn_key", "bots.apitoken"),
                     _page("Leases", "lock_clock", "bots.ownerlease"),
                     _page("Installation", "fingerprint", "bots.installation"),
                     _page("Audit log", "history", "admin.logentry"),

@@ -19,6 +19,7 @@ from typing import Any
 
 from bench.detect_frames import Message, make_messages
 from trading.arbitrage.detector import Detector
+from trading.basis import Funding
 from trading.clock import SystemClock
 from trading.config import BotConfig
 from trading.exchanges.registry import protocol_for
@@ -54,6 +55,8 @@ class BooksOnly:
     ) -> None: ...
 
     def on_trade(self, trade: PublicTrade) -> None: ...
+
+    def on_funding(self, funding: Funding) -> None: ...
 
     def on_status(self, key: str, status: str, reason: str) -> None: ...
 

@@ -29,7 +29,7 @@ from bots.models import UNFINISHED_ORDERS, Bot, Order, OwnerLease
 from bots.services.engine import engine_config
 from bots.services.events import events_apply
 from bots.services.leases import leases_end
-from bots.services.trades import trade_commit
+from bots.services.trades import intents_unfold, trade_commit
 from trading.clock import SystemClock
 from trading.config import AccountConfig, OwnerConfig
 from trading.execution.ids import client_order_id, trade_id
@@ -123,6 +123,7 @@ def _leave_orders(stage: Stage, kind: str, orders: int) -> None:
     Bot.objects.update(desired_state=Bot.Desired.RUNNING)
     config = engine_config(owner_id=stage.owners[0].pk, token=OwnerLease.objects.get().token)
     intents = _commit(stage, config, kind, orders)
+    intents_unfold(owner_id=config.owner_id)
     leases_end()
     answers = asyncio.run(_place(config, intents))
     events_apply(owner_id=config.owner_id, batch=[(answer, OrderState.PLACED) for answer in answers])

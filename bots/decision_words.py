@@ -36,6 +36,23 @@ WORDS: dict[str, Words] = {
         "Below the market's minimum notional",
         "Raise the bot's maximum trade notional if it is what limits the size; else too little is on offer.",
     ),
+    # Of spot against a perpetual, before the gate.
+    "funding": Words(
+        "The perpetual's funding is against it",
+        "The rate is unknown, too old, or below the bot's least funding: wait, or change that.",
+    ),
+    "entry_edge": Words(
+        "The entry edge is too small",
+        "It pays its entry, not its exit and the reserve: the refusal has the figures. Lower the bot's minimum net "
+        "edge or count on more hours of funding, if that is worth a trade.",
+    ),
+    "held": Words(
+        "The account holds the perpetual already",
+        "A pair is held once on an account, and never beside a position of another origin: close that first.",
+    ),
+    "leverage": Words(
+        "The leverage isn't set", "The exchange is being asked, or refuses the bot's leverage: the refusal says why."
+    ),
     # The gate, in its order.
     "route_busy": Words("The route has a trade under way", "None: a route makes one trade at a time."),
     "cooldown": Words("The route rests", "Shorten the bot's cool-down if it should trade again sooner."),
@@ -44,6 +61,11 @@ WORDS: dict[str, Words] = {
         "The coin can't be moved",
         "A wallet is closed, or nobody has confirmed that both exchanges mean the same coin. The bot's page names the "
         "routes left out; confirm the asset, or don't require open wallets.",
+    ),
+    "account": Words(
+        "The account takes no orders now",
+        "It is starting, blocked or not connected, or its orders can't leave the way that was asked for: the desk says "
+        "which.",
     ),
     "loop_lag": Words(
         "The machine is too slow", "The engine stood still: give its machine more processor time or fewer bots."
@@ -113,7 +135,9 @@ WORDS: dict[str, Words] = {
         "A price stands apart", "One market is far from the pair's others: see whether its feed or its coin is wrong."
     ),
     "min_net_edge": Words("The edge is too small", "Lower the bot's minimum net edge if so little is worth a trade."),
-    "open_trades": Words("Enough trades are open", "Raise the bot's maximum of open trades."),
+    "open_trades": Words(
+        "Enough trades are open", "Raise the bot's maximum of open trades, or the limit that the refusal names."
+    ),
     "daily_loss": Words(
         "The day's loss limit is reached", "Trading goes on after midnight UTC, or with a higher limit set."
     ),
@@ -125,6 +149,18 @@ WORDS: dict[str, Words] = {
     "store": Words("The database did not answer", "Nothing is sent that isn't durable: see why the database is away."),
     "lease": Words("Another host took over", "None if it happens once: the trade was left to the host that took over."),
 }
+
+
+UNITS = ("bps", "ms")  # as names of figures end
+
+
+def figure_words(name: str, value: object) -> tuple[str, str]:
+    """Return a figure's name and value for reading: ``("Slippage limit", "0.96 bps")``."""
+    stem, _, unit = name.rpartition("_")
+    if unit not in UNITS:
+        stem, unit = name, ""
+    text = (f"{value:.2f}" if unit else f"{value:.6g}") if isinstance(value, float) else str(value)
+    return stem.replace("_", " ").capitalize(), f"{text}\u00a0{unit}" if unit else text
 
 
 def words_of(check: str) -> Words:

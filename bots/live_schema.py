@@ -100,7 +100,10 @@ class Opportunity(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Leg(msgspec.Struct, forbid_unknown_fields=True):
-    """One order of a trade; legs and attempts count from 0. ``average`` and ``fee`` are null until it has a fill."""
+    """One order of a trade; legs and attempts count from 0. ``average`` and ``fee`` are null until it has a fill.
+
+    ``path`` is how it left, empty if nowhere (paper) or not known.
+    """
 
     leg: int
     attempt: int
@@ -115,6 +118,28 @@ class Leg(msgspec.Struct, forbid_unknown_fields=True):
     fee_asset: str
     state: str
     client_order_id: str
+    path: Literal["websocket", "rest", ""] = ""
+
+
+class Pair(msgspec.Struct, forbid_unknown_fields=True):
+    """How a spot-against-perpetual trade stands: market keys, what is held in base, average prices of the entry, edges
+    in basis points. ``exit_bps`` is what closing at ``exit_at`` would have earned in all, ``liquidation_bps`` how far
+    the mark price is from where the short would be liquidated; null while they are not known. ``closing`` is why it is
+    being closed, or empty.
+    """
+
+    spot: str
+    perp: str
+    held: str
+    spot_price: str | None
+    perp_price: str | None
+    entry_bps: str | None
+    exit_bps: str | None
+    exit_at: float | None
+    funding: str  # received so far, in quote
+    is_estimated: bool
+    liquidation_bps: float | None
+    closing: str
 
 
 class Trade(msgspec.Struct, forbid_unknown_fields=True):
@@ -136,6 +161,7 @@ class Trade(msgspec.Struct, forbid_unknown_fields=True):
     opened_at: float
     closed_at: float | None
     legs: list[Leg]
+    pair: Pair | None = None
 
 
 class Balance(msgspec.Struct, forbid_unknown_fields=True):

@@ -16,7 +16,7 @@ from django.urls import path
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST
 
-from bots.api import json_response
+from bots.api.live import json_response
 from bots.models.base import sees_everything
 from bots.selectors.risk import breaker_items, switch_items
 from risk.models import CircuitBreaker, TradingSwitch

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
+from asgiref.sync import async_to_sync
 from celery import shared_task
 
-from bots import selectors
+from bots import live_cache, selectors
 from bots.models import Bot, Exchange
-from bots.services import markets, wallets
+from bots.services import margins, markets, wallets
+from bots.services.answers import answers_prune
 from bots.services.decision_counts import counts_prune, writers_prune
 from bots.services.decisions import decisions_prune
+from bots.services.fees import fees_roll_up
 from bots.services.profits import profits_prune
+from bots.services.rebalancing import rebalances_follow, rebalances_propose
 from bots.services.slippage import slippage_prune, slippage_roll_up
+from risk.services.rebalancing import requests_expire
 
 logger = logging.getLogger("arb.tasks")
 
 OFFER_EXPIRES_SECONDS = 4.0
+# All quotes are told at least once a second.
+QUOTES_SECONDS = 1.5
 
 
 @shared_task(name="bots.tasks.host_engines", acks_late=False, ignore_result=True)
@@ -51,6 +59,14 @@ def wallets_refresh(exchange_id: int | None = None) -> list[str]:
     return [wallets.wallets_refresh(exchange=exchange) for exchange in chosen]
 
 
+@shared_task(name=margins.TASK, ignore_result=True)
+def margins_refresh(exchange_id: int | None = None) -> list[str]:
+    """Ask one exchange, or every one with an account, for margin tiers and the accounts' margin modes."""
+    rows = Exchange.objects.filter(enabled=True, accounts__enabled=True).distinct()
+    chosen = rows if exchange_id is None else rows.filter(pk=exchange_id)
+    return [margins.margins_refresh(exchange=exchange) for exchange in chosen]
+
+
 @shared_task(name="bots.tasks.prune_decisions", ignore_result=True)
 def prune_decisions() -> int:
     """Delete decisions and their counts beyond each bot's bounds and ages; returns how many decisions."""
@@ -79,3 +95,36 @@ def roll_up_slippage() -> int:
 def prune_slippage() -> int:
     """Delete legs' slippage beyond its time; the sums are the risk app's to prune. Returns how many."""
     return slippage_prune()
+
+
+@shared_task(name="bots.tasks.roll_up_fees", ignore_result=True)
+def roll_up_fees() -> int:
+    """Move the sums of fees on; returns of how many owners."""
+    return fees_roll_up()
+
+
+@shared_task(name="bots.tasks.prune_answers", ignore_result=True)
+def prune_answers() -> int:
+    """Delete the API's answers that nobody asks for again; returns how many."""
+    return answers_prune()
+
+
+@shared_task(name="bots.tasks.propose_rebalances", ignore_result=True)
+def propose_rebalances() -> int:
+    """Propose what owners' balances call for, once the newest quotes were heard; returns how many proposals."""
+    owners = sorted(set(Bot.objects.filter(desired_state=Bot.Desired.RUNNING).values_list("owner_id", flat=True)))
+    if not owners:
+        return 0
+    async_to_sync(_hear_quotes)()
+    return sum(len(rebalances_propose(owner_id=owner_id)) for owner_id in owners)
+
+
+@shared_task(name="bots.tasks.follow_rebalances", ignore_result=True)
+def follow_rebalances() -> int:
+    """Bring requests to rebalance to where they stand, and end those nobody decided on; returns how many ended."""
+    return rebalances_follow() + requests_expire()
+
+
+async def _hear_quotes() -> None:
+    live_cache.ensure_listening()
+    await asyncio.sleep(QUOTES_SECONDS)

@@ -37,7 +37,7 @@ class SignInView(LoginView):
 @login_required(login_url=reverse_lazy("sign-in"))
 def live(request: HttpRequest) -> HttpResponse:
     """Show the live desk: one's own, or for operators the one asked for by ``owner`` (a user id)."""
-    owner, owners = _whose(request)
+    owner, owners = whose(request)
     if owner is None:
         return redirect(f"{request.path}?owner={owners[0].pk}")
     may = {
@@ -57,7 +57,7 @@ def why(request: HttpRequest) -> HttpResponse:
 
     ``period`` is one of :data:`selectors.PERIODS`, ``bot`` the id of one of the owner's bots.
     """
-    owner, owners = _whose(request)
+    owner, owners = whose(request)
     if owner is None:
         return redirect(f"{request.path}?owner={owners[0].pk}")
     period = request.GET.get("period", "today")
@@ -77,7 +77,7 @@ def why(request: HttpRequest) -> HttpResponse:
     return render(request, "why/why.html", context)
 
 
-def _whose(request: HttpRequest) -> tuple[Any, list[Any]]:
+def whose(request: HttpRequest) -> tuple[Any, list[Any]]:
     """Return whose desk is asked for (by ``owner``, a user id) and whose an operator may choose.
 
     None for an operator who has asked for nobody's and has no bots: then the first of the others is to be shown.

@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
-from decimal import Decimal, InvalidOperation
+from dataclasses import asdict
+from decimal import Decimal
 
 import msgspec
 from aiohttp import web
 
+from exchangesim.control_futures import FuturesControl
 from exchangesim.core.accounts import Account
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.faults import FaultError, FaultRegistry
-from exchangesim.core.latency import Latency
 from exchangesim.core.market import SimMarket
 from exchangesim.core.orders import Fill, NewOrder, Order, OrderType, Rejected, Side
 from exchangesim.core.synthetic import Quoter
-from exchangesim.face import Face, NoSuchNotion, SocketAction
+from exchangesim.face import NoSuchNotion, SocketAction
+from exchangesim.venues import ControlError, Venue, amount, reply
 
 RULES = frozenset({"tick", "lot", "min_quantity", "max_quantity", "min_notional", "price_band"})
 PERMISSIONS = frozenset({"read", "trade", "withdraw"})
 Levels = list[tuple[Decimal, Decimal]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class ControlError(Exception):
-    """A bad request; the text is one sentence."""
-
-    def __init__(self, text: str, status: int = 400) -> None:
-        super().__init__(text)
-        self.status = status
 
 
 class AccountRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -135,17 +128,6 @@ class SocketRequest(msgspec.Struct, forbid_unknown_fields=True):
     api_key: str = "*"
 
 
-@dataclass(slots=True, kw_only=True)
-class Venue:
-    """One exchange as the control port sees it."""
-
-    exchange: SimExchange
-    latency: Latency
-    quoters: dict[str, Quoter]
-    """Of synthetic markets, by native name."""
-    face: Face
-
-
 class Control:
     """The control port's application."""
 
@@ -178,6 +160,7 @@ class Control:
                 web.post("/market", self._set_market),
                 web.get("/latency", self._get_latency),
                 web.post("/latency", self._set_latency),
+                *FuturesControl(self._venues).routes(),
             ]
         )
         return app
@@ -191,14 +174,14 @@ class Control:
                     raise ControlError("The Authorization header must be 'Bearer <control token>'.", 401)
             return await handler(request)
         except ControlError as error:
-            return _reply({"error": str(error)}, error.status)
+            return reply({"error": str(error)}, error.status)
         except (FaultError, ValueError, msgspec.MsgspecError) as error:
-            return _reply({"error": str(error)}, 400)
+            return reply({"error": str(error)}, 400)
         except web.HTTPException as error:
-            return _reply({"error": f"{request.method} {request.path}: {error.reason}."}, error.status)
+            return reply({"error": f"{request.method} {request.path}: {error.reason}."}, error.status)
 
     async def _health(self, request: web.Request) -> web.Response:
-        return _reply({"ok": True, **(self._describe if isinstance(self._describe, dict) else {})})
+        return reply({"ok": True, **(self._describe if isinstance(self._describe, dict) else {})})
 
     # Accounts
 
@@ -210,7 +193,7 @@ class Control:
         unknown = set(wanted.permissions) - PERMISSIONS
         if unknown:
             raise ControlError(f"There is no permission {sorted(unknown)[0]!r}; there are {sorted(PERMISSIONS)}.")
-        balances = {asset: _amount(f"balances.{asset}", value) for asset, value in wanted.balances.items()}
+        balances = {asset: amount(f"balances.{asset}", value) for asset, value in wanted.balances.items()}
         account, made = exchange.put_account(
             wanted.api_key,
             wanted.secret,
@@ -218,10 +201,10 @@ class Control:
             balances=balances,
             permissions=wanted.permissions,
         )
-        return _reply({"created": made, **_account(account)})
+        return reply({"created": made, **_account(account)})
 
     async def _get_account(self, request: web.Request) -> web.Response:
-        return _reply(_account(self._account(request.match_info["exchange"], request.match_info["api_key"])))
+        return reply(_account(self._account(request.match_info["exchange"], request.match_info["api_key"])))
 
     async def _transfer(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=TransferRequest)
@@ -229,11 +212,11 @@ class Control:
         text = str(wanted.amount)
         sign = -1 if text.startswith("-") else 1
         try:
-            delta = sign * _amount("amount", text.lstrip("-"))
+            delta = sign * amount("amount", text.lstrip("-"))
             self._venue(wanted.exchange).exchange.transfer(account, wanted.asset, delta)
         except Rejected as rejected:
             raise ControlError(rejected.detail, 409) from None
-        return _reply(_account(account))
+        return reply(_account(account))
 
     async def _orders(self, request: web.Request) -> web.Response:
         exchange, limit, from_id = self._listing(request)
@@ -246,7 +229,7 @@ class Control:
             newest=from_id is None,
             limit=limit,
         )
-        return _reply({"orders": [_order(exchange, order) for order in orders]})
+        return reply({"orders": [_order(exchange, order) for order in orders]})
 
     async def _fills(self, request: web.Request) -> web.Response:
         exchange, limit, from_id = self._listing(request)
@@ -259,7 +242,7 @@ class Control:
             newest=from_id is None,
             limit=limit,
         )
-        return _reply({"fills": [_fill(exchange, fill) for fill in fills]})
+        return reply({"fills": [_fill(exchange, fill) for fill in fills]})
 
     async def _revoke(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=RevokeRequest)
@@ -267,7 +250,7 @@ class Control:
         venue.exchange.revoke(account, wanted.revoked)
         if wanted.revoked:
             venue.face.disturb("expire", wanted.api_key)
-        return _reply({"revoked": wanted.revoked})
+        return reply({"revoked": wanted.revoked})
 
     # What an account's owner, or the exchange, does by itself
 
@@ -281,24 +264,24 @@ class Control:
             native=self._market(exchange, wanted.symbol).native,
             side=Side(wanted.side),
             type=OrderType.MARKET if wanted.price is None else OrderType.LIMIT,
-            price=None if wanted.price is None else _amount("price", wanted.price),
-            quantity=_amount("quantity", wanted.quantity),
+            price=None if wanted.price is None else amount("price", wanted.price),
+            quantity=amount("quantity", wanted.quantity),
             client_id=wanted.client_id,
         )
         try:
-            return _reply(_order(exchange, exchange.place(account, new)), 201)
+            return reply(_order(exchange, exchange.place(account, new)), 201)
         except Rejected as rejected:
             raise ControlError(rejected.detail, 409) from None
 
     async def _execute(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=ExecutionRequest)
         exchange, order = self._any_order(wanted.exchange, wanted.order_id)
-        price = None if wanted.price is None else _amount("price", wanted.price)
+        price = None if wanted.price is None else amount("price", wanted.price)
         try:
-            fill = exchange.execute(order, _amount("quantity", wanted.quantity), price)
+            fill = exchange.execute(order, amount("quantity", wanted.quantity), price)
         except Rejected as rejected:
             raise ControlError(rejected.detail, 409) from None
-        return _reply(_fill(exchange, fill), 201)
+        return reply(_fill(exchange, fill), 201)
 
     async def _bust(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=BustRequest)
@@ -307,7 +290,7 @@ class Control:
             exchange.bust(order, int(wanted.trade_id))
         except Rejected as rejected:
             raise ControlError(rejected.detail, 409) from None
-        return _reply(_order(exchange, order))
+        return reply(_order(exchange, order))
 
     async def _roll_back(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=RollBackRequest)
@@ -316,37 +299,37 @@ class Control:
             exchange.roll_back(order)
         except Rejected as rejected:
             raise ControlError(rejected.detail, 409) from None
-        return _reply({})
+        return reply({})
 
     async def _disturb(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=SocketRequest)
         try:
-            return _reply({"sockets": self._venue(wanted.exchange).face.disturb(wanted.action, wanted.api_key)})
+            return reply({"sockets": self._venue(wanted.exchange).face.disturb(wanted.action, wanted.api_key)})
         except NoSuchNotion as error:
             raise ControlError(str(error), 409) from None
 
     # Faults
 
     async def _get_faults(self, request: web.Request) -> web.Response:
-        return _reply({"faults": self._faults.describe()})
+        return reply({"faults": self._faults.describe()})
 
     async def _add_fault(self, request: web.Request) -> web.Response:
         description = msgspec.json.decode(await request.read(), type=dict[str, object])
         fault = self._faults.add(description)
         self._apply_clocks()
-        return _reply(fault.describe(), 201)
+        return reply(fault.describe(), 201)
 
     async def _remove_fault(self, request: web.Request) -> web.Response:
         text = request.match_info["id"]
         if not text.isdigit() or not self._faults.remove(int(text)):
             raise ControlError(f"There is no fault {text}.", 404)
         self._apply_clocks()
-        return _reply({})
+        return reply({})
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
         self._faults.clear()
         self._apply_clocks()
-        return _reply({})
+        return reply({})
 
     def _apply_clocks(self) -> None:
         for name, venue in self._venues.items():
@@ -357,7 +340,7 @@ class Control:
     async def _get_market(self, request: web.Request) -> web.Response:
         exchange = self._venue(request.query.get("exchange", "")).exchange
         market = self._market(exchange, request.query.get("symbol", ""))
-        return _reply(_market(market, self._quoter(exchange, market)))
+        return reply(_market(market, self._quoter(exchange, market)))
 
     async def _set_market(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=MarketRequest)
@@ -378,7 +361,7 @@ class Control:
             unknown = set(wanted.rules) - RULES
             if unknown:
                 raise ControlError(f"rules has no {sorted(unknown)[0]!r}; it has {', '.join(sorted(RULES))}.")
-            rules = {name: _amount(name, value) for name, value in wanted.rules.items()}
+            rules = {name: amount(name, value) for name, value in wanted.rules.items()}
             if not all(rules.get(name, 1) for name in ("tick", "lot", "price_band")):
                 raise ControlError("rules: tick, lot and price_band must be above 0.")
             exchange.set_rules(market.native, **rules)
@@ -388,13 +371,13 @@ class Control:
             self._trade(exchange, market, wanted.trade)
         if quoter is not None and wanted.frozen is False and quoter.frozen:
             quoter.thaw()
-        return _reply(_market(market, quoter))
+        return reply(_market(market, quoter))
 
     def _trade(self, exchange: SimExchange, market: SimMarket, wanted: TradeRequest) -> None:
         if wanted.side not in (Side.BUY, Side.SELL):
             raise ControlError(f"trade.side must be BUY or SELL, not {wanted.side!r}.")
-        limit = None if wanted.price is None else _amount("trade.price", wanted.price)
-        exchange.market_trade(market.native, Side(wanted.side), _amount("trade.quantity", wanted.quantity), limit)
+        limit = None if wanted.price is None else amount("trade.price", wanted.price)
+        exchange.market_trade(market.native, Side(wanted.side), amount("trade.quantity", wanted.quantity), limit)
 
     async def _set_coin(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=CoinRequest)
@@ -406,10 +389,10 @@ class Control:
             value = getattr(wanted, name)
             if value is not None:
                 setattr(coin, name, value)
-        return _reply(asdict(coin))
+        return reply(asdict(coin))
 
     async def _get_latency(self, request: web.Request) -> web.Response:
-        return _reply({name: venue.latency.figures() for name, venue in self._venues.items()})
+        return reply({name: venue.latency.figures() for name, venue in self._venues.items()})
 
     async def _set_latency(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=dict[str, str | float])
@@ -435,7 +418,7 @@ class Control:
 
     def _any_order(self, name: str, order_id: str) -> tuple[SimExchange, Order]:
         exchange = self._venue(name).exchange
-        order = exchange.any_order(int(order_id)) if order_id.isdigit() else None
+        order = exchange.shelf.any(int(order_id)) if order_id.isdigit() else None
         if order is None:
             raise ControlError(f"{exchange.name} has no order {order_id!r}.", 404)
         return exchange, order
@@ -465,24 +448,10 @@ class Control:
         return exchange, int(limit), None if from_id is None else int(from_id)
 
 
-def _reply(data: object, status: int = 200) -> web.Response:
-    return web.Response(body=msgspec.json.encode(data), status=status, content_type="application/json")
-
-
-def _amount(name: str, value: str | float) -> Decimal:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0 or amount.adjusted() > 15 or int(amount.as_tuple().exponent) < -18:
-        raise ControlError(f"{name} must be a number from 0 to 10^15 with at most 18 places, not {value!r}.")
-    return amount
-
-
 def _levels(name: str, wanted: list[tuple[str | int | float, str | int | float]] | None, market: SimMarket) -> Levels:
     levels: Levels = []
     for price_text, size_text in wanted or ():
-        price, size = _amount(name, price_text), _amount(name, size_text)
+        price, size = amount(name, price_text), amount(name, size_text)
         if price <= 0 or size <= 0 or price % market.rules.tick != 0:
             raise ControlError(
                 f"{name} [{price_text}, {size_text}]: both must be above 0, the price in steps of {market.rules.tick}."
@@ -514,6 +483,10 @@ def _order(exchange: SimExchange, order: Order) -> dict[str, object]:
         "post_only": order.post_only,
         "status": order.status,
         "close_reason": order.close_reason,
+        "trigger_price": None if order.trigger is None else str(order.trigger.price),
+        "waits": order.is_open and order.idle,
+        "list_id": order.list_id or None,
+        "list_client_id": _list_name(exchange, order),
         "price": _plain(order.price),
         "quantity": _plain(order.quantity),
         "filled": _plain(order.filled),
@@ -522,6 +495,12 @@ def _order(exchange: SimExchange, order: Order) -> dict[str, object]:
         "created_ms": order.created_ms,
         "updated_ms": order.updated_ms,
     }
+
+
+def _list_name(exchange: SimExchange, order: Order) -> str | None:
+    """Return the client id of the order's list; OKX's orders of an algo order have no other name."""
+    order_list = exchange.store.order_list(exchange.name, order.list_id) if order.list_id else None
+    return None if order_list is None else order_list.client_id
 
 
 def _fill(exchange: SimExchange, fill: Fill) -> dict[str, object]:

@@ -23,7 +23,8 @@ from typing import Generic, Literal, Protocol, TypeVar
 from aiohttp import web
 
 from exchangesim.core.accounts import Account
-from exchangesim.core.exchange import ExchangeListener, SimExchange
+from exchangesim.core.exchange import SimExchange
+from exchangesim.core.listener import ExchangeListener
 from exchangesim.core.transit import StreamConnection, Transit
 
 SocketAction = Literal["cut", "close", "notice", "expire"]
@@ -35,6 +36,9 @@ class NoSuchNotion(Exception):
 
 class Face(ExchangeListener):
     """Base of the faces; see the module's text."""
+
+    exchange_class: type[SimExchange] = SimExchange
+    """What kind of venue speaks this protocol."""
 
     def __init__(self, exchange: SimExchange, transit: Transit, *, limits: bool = True) -> None:
         """``limits`` False counts requests but refuses none for their number."""

@@ -10,6 +10,9 @@ from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 EXCHANGES = ("binance", "okx", "bybit")
+"""Those that run unless others are asked for."""
+FUTURES = ("binanceusdm",)
+ALL_EXCHANGES = (*EXCHANGES, *FUTURES)
 DEFAULT_SYMBOLS = "BTC/USDT,ETH/USDT,SOL/USDT,BTC/USDC"
 _SYMBOL = re.compile(r"^([A-Z0-9]{1,15})/([A-Z0-9]{2,15})(?:=([0-9.]{1,20}))?$")
 
@@ -32,6 +35,7 @@ class Options:
     maker_bps: Decimal = Decimal(2)
     interval: float = 0.1
     levels: int = 25
+    funding_hours: float = 8.0
     limits: bool = True
     play: tuple[tuple[str, Path], ...] = ()
     speed: float = 1.0
@@ -50,7 +54,13 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--exchanges", type=_exchanges, default=EXCHANGES, metavar="NAME,...", help=f"which of {', '.join(EXCHANGES)}")
+    add(
+        "--exchanges",
+        type=_exchanges,
+        default=EXCHANGES,
+        metavar="NAME,...",
+        help=f"which of {', '.join(ALL_EXCHANGES)}; the last has a perpetual contract for every market in USDT",
+    )
     add(
         "--symbols",
         type=_symbols,
@@ -59,7 +69,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         help=f"markets, {DEFAULT_SYMBOLS} unless given; PRICE is where a synthetic price starts",
     )
     add("--port-base", type=_port, default=0, help="control takes this port, the exchanges the next ones; 0: any free")
-    for name in EXCHANGES:
+    for name in ALL_EXCHANGES:
         add(f"--{name}-port", type=_port, default=None, help=f"port of {name}; 0: any free")
     add("--control-port", type=_port, default=None, help="port of the control interface; 0: any free")
     add(
@@ -77,6 +87,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
     add("--maker-bps", type=_decimal(0, 1000), default=Decimal(2), help="maker fee in basis points")
     add("--interval", type=_number(0.005, 60), default=0.1, help="seconds between two synthetic quotes of a market")
     add("--levels", type=_whole(5, 500), default=25, help="levels a side of a synthetic book")
+    add("--funding-hours", type=_number(0.001, 24), default=8.0, help="hours between two fundings of contracts")
     add("--no-limits", action="store_true", help="count requests, but refuse none for their number")
     add(
         "--play",
@@ -96,7 +107,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 
     symbols, starts = given.symbols or _symbols(DEFAULT_SYMBOLS)
     ports: dict[str, int] = {}
-    for offset, name in enumerate(("control", *EXCHANGES)):
+    for offset, name in enumerate(("control", *ALL_EXCHANGES)):
         own = getattr(given, f"{name}_port")
         ports[name] = own if own is not None else (given.port_base + offset if given.port_base else 0)
     for name, _ in given.play:
@@ -115,6 +126,7 @@ def parse_options(arguments: list[str] | None = None) -> Options:
         maker_bps=given.maker_bps,
         interval=given.interval,
         levels=given.levels,
+        funding_hours=given.funding_hours,
         limits=not given.no_limits,
         play=tuple(given.play),
         speed=given.speed,
@@ -128,8 +140,8 @@ def parse_options(arguments: list[str] | None = None) -> Options:
 def _exchanges(text: str) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
     for name in names:
-        if name not in EXCHANGES:
-            raise argparse.ArgumentTypeError(f"there is no exchange {name!r}; there are {', '.join(EXCHANGES)}")
+        if name not in ALL_EXCHANGES:
+            raise argparse.ArgumentTypeError(f"there is no exchange {name!r}; there are {', '.join(ALL_EXCHANGES)}")
     if not names:
         raise argparse.ArgumentTypeError("name at least one exchange")
     return names
@@ -160,7 +172,7 @@ def _play(text: str) -> tuple[str, Path]:
 
 
 def _port(text: str) -> int:
-    return _whole(0, 65_535 - len(EXCHANGES))(text)
+    return _whole(0, 65_535 - len(ALL_EXCHANGES))(text)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:

@@ -12,32 +12,37 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from exchangesim.control import Control, Venue
+from exchangesim.control import Control
 from exchangesim.core.clock import Clock
-from exchangesim.core.exchange import SimExchange
 from exchangesim.core.faults import FaultRegistry
+from exchangesim.core.futures.exchange import FuturesExchange
+from exchangesim.core.futures.quoter import ContractQuoter
 from exchangesim.core.irregular import Irregular
 from exchangesim.core.latency import Latency
+from exchangesim.core.market import SimMarket
 from exchangesim.core.playback import Player, RecordingError, open_recording
 from exchangesim.core.rules import SymbolRules, make_rules
 from exchangesim.core.state import StateError, Store
-from exchangesim.core.synthetic import SyntheticSettings, SyntheticWorld
+from exchangesim.core.synthetic import Quoter, SyntheticSettings, SyntheticWorld
 from exchangesim.core.transit import Transit
 from exchangesim.face import Face
 from exchangesim.options import Options
+from exchangesim.venues import Venue
 
 # exchange -> module and class of its face, imported when the exchange is asked for
 FACES: dict[str, tuple[str, str]] = {
     "binance": ("exchangesim.binance.face", "BinanceFace"),
     "okx": ("exchangesim.okx.face", "OkxFace"),
     "bybit": ("exchangesim.bybit.face", "BybitFace"),
+    "binanceusdm": ("exchangesim.binance_usdm.face", "BinanceUsdmFace"),
 }
 HOST = "127.0.0.1"
 SAVE_SECONDS = 5.0
@@ -95,8 +100,10 @@ class Simulator:
                     raise StartError(f"--play {name}={recording.path}: {symbol} is already played from another file.")
                 prices[symbol] = price
         played_symbols = set(prices)
+        face_class = _face_class(name)
+        contracts = issubclass(face_class.exchange_class, FuturesExchange)
         if not recordings or options.symbols_given:
-            for symbol in options.symbols:
+            for symbol in _contracts(options.symbols) if contracts else options.symbols:
                 if symbol not in prices:
                     prices[symbol] = self._start_price(symbol)
         rules: list[SymbolRules] = [
@@ -106,13 +113,16 @@ class Simulator:
         for recording in recordings:
             rules = [recording.adapt(rule) for rule in rules]
         clock = Clock()
-        exchange = SimExchange(
-            name, rules, prices, store=self.store, clock=clock, irregular=Irregular(name, self.faults)
+        own: dict[str, Any] = {}
+        if contracts:
+            own = {"index": self._index_price, "funding_hours": options.funding_hours}
+        exchange = face_class.exchange_class(
+            name, rules, prices, store=self.store, clock=clock, irregular=Irregular(name, self.faults), **own
         )
         latency = Latency()
         latency.update(**{f"{way}_ms": options.latency_ms for way in ("request", "response", "event", "market")})
         quoters = {
-            market.native: self.world.add(exchange, market)
+            market.native: self.world.add(exchange, market, ContractQuoter if contracts else Quoter)
             for market in exchange.markets.values()
             if market.rules.symbol not in played_symbols
         }
@@ -120,7 +130,7 @@ class Simulator:
             Player(exchange, recording, speed=options.speed, loop=options.loop) for recording in recordings
         ]
         transit = Transit(name, faults=self.faults, latency=latency, clock=clock, reads=exchange.reads)
-        face = _face_class(name)(exchange, transit, limits=options.limits)
+        face = face_class(exchange, transit, limits=options.limits)
         exchange.listeners.append(face)
         self.faces[name] = face
         self.venues[name] = Venue(exchange=exchange, latency=latency, quoters=quoters, face=face)
@@ -132,6 +142,10 @@ class Simulator:
             raise StartError(
                 f"--symbols {symbol}: no price is known for {error.args[0]}; give one, as {symbol}=1.25."
             ) from None
+
+    def _index_price(self, market: SimMarket) -> Decimal | None:
+        """Return the fair price of a contract's base asset, which every exchange's quotes are drawn to."""
+        return self.world.price(market.rules.symbol)
 
     async def start(self) -> dict[str, object]:
         """Open the ports and start the markets; returns what to print as the ready line. Raises StartError."""
@@ -235,9 +249,14 @@ async def serve(options: Options) -> int:
     return simulator.exit_code
 
 
-def _face_class(name: str) -> Callable[..., Face]:
+def _contracts(symbols: Iterable[str]) -> list[str]:
+    """Return the linear contracts on markets in USDT."""
+    return [f"{symbol}:USDT" for symbol in symbols if symbol.endswith("/USDT")]
+
+
+def _face_class(name: str) -> type[Face]:
     module, class_name = FACES[name]
-    face: Callable[..., Face] = getattr(importlib.import_module(module), class_name)
+    face: type[Face] = getattr(importlib.import_module(module), class_name)
     return face
 
 

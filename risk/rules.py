@@ -38,6 +38,11 @@ class Rule(NamedTuple):
     def by_route(self) -> bool:
         return self.name in ROUTE_RULES
 
+    @property
+    def described(self) -> str:
+        """Return its label with what it is given in: ``Maximum open trades (trades, 1 to 100)``."""
+        return f"{self.label} ({self.unit}, {figure(self.low)} to {figure(self.high)})"
+
     def tightest(self, *values: Decimal) -> Decimal:
         """Return the value that allows least."""
         return min(values) if self.tighter == "lower" else max(values)

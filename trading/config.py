@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 
 from risk.policy.breakers import Breaker, Scope
+from risk.policy.gate import Key
 from risk.policy.limits import RouteLimits
 from risk.policy.realised import Learned
 from risk.policy.rulebook import DEFAULTS, ScopeRules
@@ -15,7 +16,11 @@ from risk.policy.score import ScoreScales, ScoreWeights
 from risk.policy.sizing import SizingRules
 from risk.policy.slippage import SlippageRules
 from risk.policy.switch import NORMAL, SwitchState
+from risk.policy.threshold import Day
+from trading.basis import BasisRules
+from trading.execution.pricing import WorkingStyle
 from trading.instruments import Market
+from trading.messages import WorstCase
 
 
 class ExchangeSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,6 +56,10 @@ class AccountConfig(msgspec.Struct, frozen=True, kw_only=True):
     armed_for_live: bool = False
     # Balances a paper account starts from when the store knows none, by asset.
     paper_balances: Mapping[str, Decimal] = {}
+    websocket_orders: bool = True  # where the exchange takes them; False: orders leave by REST only
+
+
+MANUAL = "manual"  # a bot's strategy: what its owner trades by hand
 
 
 class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +72,11 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     bot_id: int
     name: str
     mode: str  # "paper" or "live"
+    # ``manual``: what its owner trades by hand. It has no routes, and any of ``desk_accounts``, several on an exchange.
+    strategy: str = "cross_exchange"
+    # ``basis``: spot against linear perpetuals, by these rules.
+    desk_accounts: tuple[int, ...] = ()
+    basis: BasisRules = BasisRules()
     markets: tuple[Market, ...]
     accounts: Mapping[str, int]
     min_net_edge_bps: float = 2.0
@@ -80,6 +94,8 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     unwind_tolerance_bps: float = 100.0
     unwind_seconds: float = 30.0
     max_repair_loss: Decimal | None = None  # None: what the tolerances allow
+    adaptive_completion: bool = False  # a missing leg is worked in the spread first, for the completion time
+    working: WorkingStyle = WorkingStyle()  # how it is worked, and whatever else trades on one side only
     order_timeout_ms: float = 15_000.0
     max_quote_deviation_bps: float | None = None  # of a leg's mid from the median of the pair's markets; None: off
     max_daily_loss: Decimal | None = None  # in the quote asset; None: off
@@ -91,6 +107,9 @@ class BotConfig(msgspec.Struct, frozen=True, kw_only=True):
     max_unhedged: Decimal | None = None  # of open trades: quote times seconds
     max_orders_per_minute: int | None = None
     allowed_pairs: frozenset[str] | None = None  # as ``BTC/USDT``; None: all
+    # What limits leave to all the owner's bots together; None: no limit is over them.
+    max_open_trades_together: int | None = None
+    max_daily_loss_together: Decimal | None = None
     # What an exchange, by its code, or a pair adds on the routes through it; and whose limit a parameter is, by name.
     exchange_limits: Mapping[str, RouteLimits] = {}
     pair_limits: Mapping[str, RouteLimits] = {}
@@ -134,6 +153,15 @@ class RiskPicture(msgspec.Struct, frozen=True, kw_only=True):
         return self.switches.get(bot_id) or self.switches.get(None, NORMAL)
 
 
+class PastResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a trade of before came to, and the breakers it still tells something of."""
+
+    trade_id: str
+    at_ns: int
+    profit: Decimal
+    keys: tuple[Key, ...]
+
+
 class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """One engine: one owner's accounts and the bots that should run."""
 
@@ -147,3 +175,9 @@ class OwnerConfig(msgspec.Struct, frozen=True, kw_only=True):
     risk: RiskPicture = RiskPicture()
     # Markets beyond the bots' own: those of trades that may still be open though their bot no longer runs.
     markets: tuple[Market, ...] = ()
+    # The present UTC day of all the owner's bots as the store knows it when the engine starts, by mode and quote asset.
+    today: Mapping[str, Mapping[str, Day]] = {}
+    # Its newest results as of then, oldest first: the evidence of circuit breakers.
+    results: tuple[PastResult, ...] = ()
+    # Trades that were left exposed and whose bot nobody has started again since, whether it runs or not.
+    left_exposed: tuple[WorstCase, ...] = ()

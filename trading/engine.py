@@ -13,20 +13,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from trading.arbitrage.detector import Detector
+from trading.basis import Closing
 from trading.config import OwnerConfig
 from trading.execution import bots as observed
 from trading.execution.accounts import Accounts
+from trading.execution.basis_desk import BasisDesk, Offer
+from trading.execution.basis_trade import BasisTrade
 from trading.execution.bots import BotStatus, RunningBot
 from trading.execution.breakers import BreakerDesk
 from trading.execution.decisions import Decisions, OrderDecision
 from trading.execution.desk import Desk
+from trading.execution.forced import ForcedClosures
 from trading.execution.gate import Gate, Refusal
 from trading.execution.ids import Ids, check_prefix, is_ours
 from trading.execution.lag import LoopLag
@@ -36,22 +39,26 @@ from trading.execution.pace import Pace
 from trading.execution.past import Past, StoredTrade
 from trading.execution.rating import Rating
 from trading.execution.reconciler import Outcome, Reconciler
+from trading.execution.reconciliation import assets_of
 from trading.execution.resolver import Patience
 from trading.execution.roster import Roster
-from trading.execution.saga import Saga
+from trading.execution.ticket_gate import TicketGate
+from trading.execution.tickets import Opened, Tickets
+from trading.execution.trade import Trade
 from trading.execution.trades import Trades
 from trading.execution.waiting import first_of
 from trading.instruments import Market
 from trading.marketdata.hub import MarketHub, MarketState, Subscription
-from trading.messages import Opportunity, OrderEvent, TradeState
+from trading.messages import Opportunity, OrderEvent, PublicTrade, TradeState
 from trading.portfolio import Purse
 from trading.ports import Clock, LeaseLost, Publisher, Store, StoreUnavailable, Venue
 from trading.tasks import end_tasks
+from trading.tickets import ClosingTerms, TicketTerms
 
 Value = TypeVar("Value")
 
 STORE_RETRY_SECONDS = 1.0
-ZERO = Decimal(0)
+ENDS = "The engine ends before it has begun; ask again."
 
 
 class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +75,10 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountView(msgspec.Struct, frozen=True):
-    """What is seen of one account: its stream's state or ``blocked``, why, and when it was last swept."""
+    """What is seen of one account: its stream's state or ``blocked``, why, and when it was last swept.
+
+    Of an account that is live the reason says how its orders leave.
+    """
 
     state: str
     reason: str
@@ -109,6 +119,7 @@ class Engine:
             clock=clock,
             state_of=self._state_of,
             tradable=hub.tradable,
+            watch=self._watch,
             on_alarm=self._alarm,
             may_send=may_send,
         )
@@ -120,23 +131,36 @@ class Engine:
             on_lost=self.halt,
             on_failure=self._on_trade_failure,
             on_done=self._on_trade_done,
+            follow=self._follow_known,
         )
         self.accounts = Accounts(
             self.desk,
             config,
             venues,
             on_order=self._on_order_event,
-            on_live=self.trades.wake,
+            on_live=self._on_live,
             on_change=self._observe_bots,
+            on_positions=self._on_positions,
             paper_one_way_seconds=paper_one_way_seconds,
+        )
+        self.basis = BasisDesk(
+            self.desk,
+            self.trades,
+            follow=self._follow,
+            funding_age=hub.funding_age_seconds,
+            bot_of=lambda bot_id: self.roster.get(bot_id),  # noqa: PLW0108 (it is made after this)
+            again=self._evaluate,
         )
         self.roster = Roster(
             self.desk,
             self.detector,
+            self.basis,
             open_purse=self.accounts.open,
             purse_fault=self._purse_fault,
             on_resumed=self._look_at_all,
             unsettled=self.trades.unsettled,
+            follow=self._follow_all,
+            on_started=lambda bot: self.trades.look_at(bot.bot_id, bot.exposed),
         )
         self.breakers = BreakerDesk(
             self.desk,
@@ -153,7 +177,10 @@ class Engine:
             on_change=self._observe_bots,
             on_quiet_over=self._look_at_everything,
             on_difference=self.breakers.on_difference,
+            on_open_orders=self._on_open_orders,
+            on_forced=lambda *found: self.forced.on_compared(*found),  # noqa: PLW0108 (it is made after this)
         )
+        self.forced = ForcedClosures(self.desk, self.trades, self.reconciler.look_soon)
         self.pace = Pace(self.desk, self._observe_bots)
         self.lag = LoopLag(clock, self._observe_bots, config.max_loop_lag_seconds)
         self.past = Past(
@@ -167,11 +194,26 @@ class Engine:
             is_over=lambda: bool(self.halted) or self._stopped.is_set(),
             on_change=self._observe_bots,
         )
+        self.desk.holdings.in_flight = self._contracts_in_flight
+        self.desk.holdings.on_difference = lambda account_id: self.reconciler.look_soon()
         self.decisions = Decisions(self.desk, self.trades, self._prefix, lambda: self.past.left, self.past.take_up)
         self.notices = Notices(self.desk, self.detector.take_counts)
         self.desk.on_answer = self.breakers.on_answer
         self.rating = Rating(self.desk)
         self.gate = Gate(self.desk, self.trades, self.lag, self.reconciler, self.breakers, self.rating)
+        self.tickets = Tickets(
+            self.desk,
+            self.trades,
+            self.accounts,
+            self.breakers,
+            TicketGate(self.desk, self.trades, self.lag, self.reconciler, self.breakers),
+            config=lambda: self.config,
+            bot_of=self.roster.get,
+            purse_fault=self._purse_fault,
+            follow=self._follow,
+            read_trade=self._read_trade,
+            is_ours=lambda client_id: is_ours(client_id, self._prefix, config.owner_id),
+        )
         self.opening = Opening(self.desk, self.trades, self.breakers, self.notices, self.halt)
         self._order_events: Counter[Purse] = Counter()
         self._subscriptions: dict[str, Subscription] = {}
@@ -180,6 +222,7 @@ class Engine:
         self._stopped = asyncio.Event()
         self._started = asyncio.Event()  # trades of before are taken up
         self._take_risk(config, self.breakers.mark())
+        self.breakers.begin(config.today, config.results)
 
     # -- life ---------------------------------------------------------------------------------------------------
 
@@ -207,6 +250,8 @@ class Engine:
                     self.breakers.run(),
                     self.notices.run(),
                     self.notices.look_back(),
+                    self.basis.run(),
+                    self.basis.fund(),
                 )
                 watching = [asyncio.create_task(watcher) for watcher in watchers]
                 try:
@@ -218,10 +263,11 @@ class Engine:
 
     async def stop(self, drain_seconds: float = 10.0) -> EngineStatus:
         """Open no more trades, give open ones time to finish, then stop; return what was left open."""
-        self._stopping = True
+        self._stopping = self.desk.stopping = True
         for bot in self.roster:
             bot.kept = True
             self.roster.stop(bot)
+        self.trades.look_again()
         tasks = list(self.trades.tasks.values())
         if tasks and not self.halted:
             await first_of(asyncio.wait(tasks), self._clock.sleep(drain_seconds))
@@ -243,6 +289,7 @@ class Engine:
             )
         self.config = config
         self._take_risk(config, self.breakers.mark() if mark is None else mark)
+        self.trades.look_again()
         self.accounts.configure(config, venues or {})
         self._learn_markets()
         if self._running and not self._stopping:
@@ -251,13 +298,9 @@ class Engine:
 
     def _take_risk(self, config: OwnerConfig, mark: int) -> None:
         self.desk.switch_of = config.risk.switch
+        self.trades.left_exposed = config.left_exposed
         self.breakers.configure(config.risk, mark)
         self.rating.rules, self.rating.learned = config.risk.rating, config.risk.learned
-        for bot in config.bots:
-            for mode, amounts in bot.realised_today.items():
-                for quote in amounts:
-                    earned = sum((one.realised_today.get(mode, {}).get(quote, ZERO) for one in config.bots), ZERO)
-                    self.breakers.seed_day(mode, quote, earned)
 
     def status(self) -> EngineStatus:
         """Return bots' states and reasons, open trades, unresolved orders, counters and latencies."""
@@ -270,7 +313,9 @@ class Engine:
             unresolved_orders=sorted(self.trades.unresolved),
             counters={
                 **(self.counters + self.accounts.counters + self.trades.counters),
+                **self.accounts.order_counters(),
                 "late_ticks": self.lag.late_ticks,
+                "status_questions": self.desk.status_questions,
                 **{f"detector_{name}": count for name, count in self.detector.counters().items()},
             },
             latency=self.desk.stages.summary(),
@@ -279,10 +324,33 @@ class Engine:
     async def decide(self, decision: OrderDecision) -> str:
         """Book what an operator decided about a disputed order; return one sentence why not, or an empty string."""
         # Before, the trade would be taken up twice, the second time as it was before the decision.
-        await first_of(self._started.wait(), self._stopped.wait())
-        if not self._started.is_set():
-            return "The engine ends before it has begun; ask again."
+        if not await self._has_begun():
+            return ENDS
         return self.halted or await self.decisions.decide(decision)
+
+    async def open_ticket(self, bot_id: int, asked: TicketTerms) -> Opened:
+        """Open a trade by hand; return its id once its first order is durable, else why there is none."""
+        if not await self._has_begun():
+            return Opened(check="engine", refusal=ENDS)
+        if self.halted or self._stopping:
+            return Opened(check="engine", refusal=self.halted or "The engine ends; ask again.")
+        return await self.tickets.open(bot_id, asked)
+
+    async def close_ticket(self, trade_id: str, closing: ClosingTerms) -> str:
+        """Begin to close what a trade by hand, or a pair, holds; return one sentence why not, or an empty string."""
+        if not await self._has_begun():
+            return ENDS
+        if self.halted:
+            return self.halted
+        trade = self.trades.trade_of(trade_id)
+        if isinstance(trade, BasisTrade):
+            return self.basis.close(trade, Closing(cause=closing.cause, must=True, command_id=closing.command_id))
+        return self.tickets.close(trade_id, closing)
+
+    async def _has_begun(self) -> bool:
+        """Wait until trades of before are taken up; False if the engine ends first."""
+        await first_of(self._started.wait(), self._stopped.wait())
+        return self._started.is_set()
 
     async def reconcile(self) -> Sequence[Outcome]:
         """Compare every live account with its exchange now."""
@@ -298,6 +366,8 @@ class Engine:
             state, _, reason = stream.partition(": ")
             if state == observed.LIVE and why:
                 state, reason = observed.BLOCKED, why
+            elif state == observed.LIVE:
+                reason = self.accounts.order_path(purse)
             views[purse.account_id] = AccountView(
                 state=observed.STARTING if starting else state,
                 reason=reason,
@@ -315,13 +385,25 @@ class Engine:
             if holder == purse and saga is not None:
                 markets.append(saga.orders[client_id].intent.market)
         known = [self.desk.markets[key] for key in markets if key in self.desk.markets]
-        return frozenset(asset for market in known for asset in (market.base, market.quote))
+        return frozenset(asset for market in known for asset in assets_of(market))
+
+    def _contracts_in_flight(self, account_id: int) -> frozenset[str]:
+        """Return the markets of an account in which an order of ours may have filled without our knowing of it."""
+        left = [self.past.left_orders(purse) for purse in self.desk.venues if purse.account_id == account_id]
+        ours = [
+            order.intent.market
+            for trade in self.trades.followed()
+            for order in trade.orders.values()
+            if order.intent.account_id == account_id and order.unresolved
+        ]
+        return frozenset(ours).union(*left)
 
     async def _shut_down(self) -> None:
         self._stopping = True
         for key in list(self._subscriptions):
             self._unfollow(key)
         await self.past.close()
+        await self.tickets.close_down()
         await self.trades.cancel()
         await self.accounts.close()
         self.notices.close()
@@ -357,8 +439,26 @@ class Engine:
             subscription = self._subscriptions[market.key] = self._hub.subscribe(market, self._on_market)
         return subscription.state
 
+    def _follow_known(self, key: str) -> None:
+        market = self.desk.markets.get(key)
+        if market is not None:
+            self._follow(market)
+
+    def _follow_all(self, markets: Iterable[Market]) -> None:
+        for market in markets:
+            self._follow(market)
+
     def _unfollow(self, key: str) -> None:
         self._hub.unsubscribe(self._subscriptions.pop(key))
+
+    def _watch(
+        self,
+        market: Market,
+        on_change: Callable[[], None],
+        on_trade: Callable[[PublicTrade], None] | None = None,
+    ) -> Callable[[], None]:
+        subscription = self._hub.subscribe(market, lambda state: on_change(), on_trade=on_trade)
+        return lambda: self._hub.unsubscribe(subscription)
 
     def _state_of(self, market: Market) -> MarketState | None:
         subscription = self._subscriptions.get(market.key)
@@ -368,7 +468,8 @@ class Engine:
         """Make the running bots those of the configuration, and follow the markets they and open trades need."""
         self.roster.apply(self.config)
         used = {market.key for bot in self.roster for market in bot.config.markets}
-        used |= {market for saga in self.trades.under_way() for market in saga.market_keys()}
+        followed = (*self.trades.under_way(), *self.trades.holding())
+        used |= {market for trade in followed for market in trade.market_keys()}
         for key in [key for key in self._subscriptions if key not in used]:
             self._unfollow(key)
 
@@ -398,6 +499,20 @@ class Engine:
             return why, False
         return self.accounts.fault(purse), self.accounts.is_starting(purse)
 
+    def _on_positions(self, purse: Purse) -> None:
+        """Show the tickets of a purse with the exchange's figures of their positions."""
+        for ticket in self.trades.tickets():
+            if ticket.purse == purse and ticket.market.kind != "spot" and not ticket.finished:
+                ticket.publish()
+        self.basis.on_positions(purse)
+
+    def _on_live(self, purse: Purse) -> None:
+        self.trades.wake(purse)
+        self.tickets.on_live(purse)
+
+    def _on_open_orders(self, purse: Purse, events: Sequence[OrderEvent]) -> None:
+        self.tickets.on_open_orders(purse, events)
+
     def _observe_bots(self) -> None:
         self.roster.observe_all()
 
@@ -410,6 +525,7 @@ class Engine:
             self.past.reopen(purse, event)
         else:
             self.counters["foreign_events"] += 1
+            self.forced.on_event(purse, event)
 
     # -- decisions ----------------------------------------------------------------------------------------------
 
@@ -419,6 +535,8 @@ class Engine:
     def _evaluate(self, market: str) -> None:
         if self._stopping or self.halted:
             return
+        for offer in self.basis.on_change(market):
+            self._consider_pair(offer)
         opportunities = self.detector.on_change(market)
         if not opportunities:
             return
@@ -428,6 +546,23 @@ class Engine:
                 self._consider(bot, found)
             except Exception as error:
                 self.roster.fail(bot, error)
+
+    def _consider_pair(self, offer: Offer) -> None:
+        """Judge a pair that could be entered; enter it if nothing speaks against it."""
+        bot = self.roster.get(offer.found.bot_id)
+        if bot is None:
+            return
+        try:
+            refusal: Refusal | None = None
+            if offer.check:
+                refusal = Refusal(offer.check, offer.why)
+            elif (judged := self.gate.judge(bot, offer.found)) is not None:
+                is_refused = isinstance(judged, Refusal)
+                refusal = judged if is_refused else self.opening.open(bot, judged, offer.terms)  # type: ignore[assignment, arg-type]
+            if refusal is not None:
+                self.notices.refused(bot, offer.found, refusal)
+        except Exception as error:
+            self.roster.fail(bot, error)
 
     def _consider(self, bot: RunningBot, found: Opportunity) -> None:
         """Judge an opportunity; start a trade if nothing speaks against it."""
@@ -451,7 +586,7 @@ class Engine:
         if bot is not None:
             self.roster.fail(bot, error)
 
-    def _on_trade_change(self, saga: Saga) -> None:
+    def _on_trade_change(self, saga: Trade) -> None:
         """Keep bot states in step: an exposed trade blocks its bot until an operator has looked."""
         bot = self.roster.get(saga.record.bot_id)
         if saga.finished:

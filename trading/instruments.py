@@ -18,12 +18,24 @@ MIN_STEP = Decimal(1).scaleb(-18)
 _WIDE = Context(prec=60)
 
 
+class Tier(msgspec.Struct, frozen=True):
+    """What holds for positions worth ``floor`` (included) to ``cap`` in quote: the largest leverage, and the part of
+    their value that must be there as margin, less ``deduction``, lest they are liquidated."""
+
+    floor: Decimal
+    cap: Decimal
+    rate: Decimal
+    leverage: int
+    deduction: Decimal = Decimal(0)
+
+
 class Market(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One instrument on one exchange.
 
     ``exchange`` is the Exchange row's code (``binance``, ``okx-sim``), ``symbol`` ccxt's unified symbol and
     ``native_id`` the exchange's own name for it. ``contract_size`` is base per contract on linear markets and
-    quote per contract on inverse ones; spot has 1. Fees are fractions of notional (0.001 is 10 bps).
+    quote per contract on inverse ones; spot has 1. Fees are fractions of notional (0.001 is 10 bps). ``tiers`` are
+    those of a contract's margin, smallest first; none where they are not known.
     """
 
     exchange: str
@@ -41,6 +53,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     taker_fee: Decimal = Decimal("0.001")
     maker_fee: Decimal = Decimal("0.001")
     active: bool = True
+    tiers: tuple[Tier, ...] = ()
 
     # What every judgement of an opportunity asks for is worked out once.
 
@@ -91,7 +104,7 @@ def positive(value: str | int | Decimal, *, field: str = "value") -> Decimal:
 
 
 def _to_step(value: Decimal, step: Decimal, rounding: str) -> Decimal:
-    return (value / step).to_integral_value(rounding=rounding) * step
+    return (value / step).to_integral_value(rounding) * step
 
 
 def limit_price(market: Market, price: Decimal, side: Side) -> Decimal:

@@ -15,13 +15,16 @@ import msgspec
 
 from risk.policy.realised import LegExecution, LegSlippage
 from risk.policy.verdict import ALLOWED, Verdict
+from trading.basis import BasisStanding, BasisTerms
 from trading.instruments import Side
+from trading.tickets import TicketStanding, TicketTerms
 
 __all__ = [
-    "ALLOWED", "AT_DEPTH", "COMPARED", "PAID", "AccountBalance", "Assessment", "BookTop", "Decision", "DecisionKey",
-    "Fill", "KnownOrder", "LegPolicy", "LegQuote", "LegSlippageRecord", "Opportunity", "OrderEvent", "OrderIntent",
-    "OrderKind", "OrderState", "Outcome", "PlaceResult", "PublicTrade", "StreamState", "TimeInForce", "TradeRecord",
-    "TradeState", "Verdict",
+    "ALLOWED", "AT_DEPTH", "COMPARED", "PAID", "AccountBalance", "AccountIncome", "AccountPosition", "AccountPositions",
+    "Assessment", "BookTop", "Decision", "DecisionKey", "Fill", "Forced", "IncomeKind", "KnownOrder", "LegPolicy",
+    "LegQuote", "LegSlippageRecord", "Opportunity", "OrderEvent", "OrderIntent", "OrderKind", "OrderPath",
+    "OrderState", "OrdersBy", "Outcome", "PlaceResult", "PublicTrade", "StreamState", "TicketStanding", "TicketTerms",
+    "TimeInForce", "TradeRecord", "TradeState", "Verdict",
 ]  # fmt: skip
 
 
@@ -83,6 +86,25 @@ class Opportunity(msgspec.Struct, frozen=True):
     net_profit: float
     detected_ns: int
     detected_monotonic_ns: int
+
+
+class WorstCase(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a trade may hold unhedged where nothing follows its orders here.
+
+    Its orders are being made durable; or an earlier process left it exposed, and ``trade_id`` names it. ``notional``
+    is in the quote asset; ``exchanges`` are codes, ``accounts`` ids.
+    """
+
+    base: str
+    quote: str
+    notional: Decimal
+    exchanges: tuple[str, ...]
+    accounts: tuple[int, ...]
+    paper: bool
+    trade_id: str = ""
+
+
+LIQUIDITY = "liquidity"  # the component of a score that says how much the books hold
 
 
 class Assessment(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +170,16 @@ class OrderState(StrEnum):
 
 class OrderKind(StrEnum):
     LIMIT = "limit"
+    TAKE_PROFIT = "take_profit"
+    STOP_LOSS = "stop_loss"
+    # Made by the exchange itself, to close a position of ours: nothing of them is ours to send, ask for or cancel.
+    LIQUIDATION = "liquidation"
+    DELEVERAGING = "deleveraging"
+    SETTLEMENT = "settlement"
+
+
+PROTECTIVE = frozenset({OrderKind.TAKE_PROFIT, OrderKind.STOP_LOSS})  # they wait for their trigger
+MADE_BY_EXCHANGE = frozenset({OrderKind.LIQUIDATION, OrderKind.DELEVERAGING, OrderKind.SETTLEMENT})
 
 
 class TimeInForce(StrEnum):
@@ -158,9 +190,14 @@ class TimeInForce(StrEnum):
 
 
 class TradeState(StrEnum):
-    """The saga's states. CLOSED has nothing unhedged; EXPOSED holds a residual that needs an operator."""
+    """The saga's states. CLOSED has nothing unhedged; EXPOSED holds a residual that needs an operator.
+
+    HOLDING is a ticket's or a basis trade's: its position is held on purpose. It is unfinished, but nothing of it is in
+    flight.
+    """
 
     OPEN = "OPEN"
+    HOLDING = "HOLDING"
     REPAIRING = "REPAIRING"
     CLOSED = "CLOSED"
     EXPOSED = "EXPOSED"
@@ -187,7 +224,12 @@ class LegPolicy(StrEnum):
 
 
 class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
-    """An order to be made durable before it is sent. ``quantity`` is in the market's own unit."""
+    """An order to be made durable before it is sent. ``quantity`` is in the market's own unit.
+
+    A protective order (take-profit, stop-loss) has a ``trigger``; its ``price`` is the limit after that, the worst
+    price it may be filled at. Where the exchange sends a market order on the trigger, the price values the order.
+    ``linked`` is the client id of the order it shares its fate with: the other one of a pair that cancels each other.
+    """
 
     client_order_id: str
     trade_id: str
@@ -201,6 +243,8 @@ class OrderIntent(msgspec.Struct, frozen=True, kw_only=True):
     price: Decimal
     quantity: Decimal
     reduce_only: bool = False
+    trigger: Decimal | None = None
+    linked: str = ""
     deadline_ns: int
     created_ns: int
     # Reserved while the order may live: (asset, amount).
@@ -217,7 +261,10 @@ class Outcome(StrEnum):
 
 
 class PlaceResult(msgspec.Struct, frozen=True, kw_only=True):
-    """Answer to one placement. ``raw`` has secrets removed. An immediate answer may carry the order's fills."""
+    """Answer to one placement. ``raw`` has secrets removed. An immediate answer may carry the order's fills.
+
+    ``path`` is how it left, ``websocket`` or ``rest``; empty when it didn't leave, or nowhere (paper).
+    """
 
     outcome: Outcome
     exchange_order_id: str = ""
@@ -225,10 +272,23 @@ class PlaceResult(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     events: tuple[OrderEvent, ...] = ()
     raw: str = ""
+    path: str = ""
+
+
+class Forced(StrEnum):
+    """Why an exchange itself closed a position."""
+
+    LIQUIDATION = OrderKind.LIQUIDATION.value  # the account's margin no longer did
+    DELEVERAGING = OrderKind.DELEVERAGING.value  # ADL: it was closed to cover somebody else's loss
+    SETTLEMENT = OrderKind.SETTLEMENT.value  # the contract was delisted or delivered
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True):
-    """One execution, keyed by (account, market, exchange trade id); quantity in the market's own unit."""
+    """One execution, keyed by (account, market, exchange trade id); quantity in the market's own unit.
+
+    ``realized_pnl`` is what it realised of a position in a contract, in the settle asset, before the fee; None where
+    the exchange doesn't tell it. ``forced`` is a :class:`Forced` of an order that the exchange made by itself.
+    """
 
     account_id: int
     market: str
@@ -242,13 +302,17 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     fee_asset: str
     liquidity: str  # "taker", "maker" or ""
     exchange_ns: int
+    realized_pnl: Decimal | None = None
+    forced: str = ""
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     """What the exchange said about one order, from a stream, an answer or a query.
 
     ``state`` is what the exchange's status means in our words; ``filled`` the cumulative quantity it names (None if
-    it names none). ``source`` is ``stream``, ``answer``, ``query``, ``engine`` or ``operator``.
+    it names none). ``source`` is ``stream``, ``answer``, ``query``, ``engine`` or ``operator``. ``path`` is how the
+    order left, as its placement's answer says it: ``websocket`` or ``rest``. ``made`` is the order itself where the
+    exchange made it (MADE_BY_EXCHANGE): nobody has made it durable before.
     """
 
     account_id: int
@@ -261,17 +325,76 @@ class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):
     source: str
     cause: str = ""
     raw: str = ""
+    path: str = ""
     exchange_ns: int = 0
     received_ns: int = 0
+    made: OrderIntent | None = None
 
 
 class AccountBalance(msgspec.Struct, frozen=True, kw_only=True):
-    """The exchange's figures for one asset of one account."""
+    """The exchange's figures for one asset of one account.
+
+    ``wallet`` is what is there, where that isn't free and used together: behind contracts, what is free follows the
+    gains and losses that are not realised yet.
+    """
 
     account_id: int
     asset: str
     free: Decimal
     used: Decimal
+    received_ns: int
+    wallet: Decimal | None = None
+
+    @property
+    def total(self) -> Decimal:
+        return self.free + self.used if self.wallet is None else self.wallet
+
+
+class IncomeKind(StrEnum):
+    """What moved an account's wallet without an execution."""
+
+    FUNDING = "funding"
+    INSURANCE = "insurance"  # the fee of a liquidation, and what an insurance fund covered
+
+
+class AccountIncome(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the exchange's own statement of one account, keyed by (account, kind, transaction id).
+
+    ``market`` is empty for what is of no market, ``amount`` negative for what was paid.
+    """
+
+    account_id: int
+    kind: IncomeKind
+    transaction_id: str
+    asset: str
+    amount: Decimal
+    market: str = ""
+    exchange_ns: int
+
+
+class AccountPosition(msgspec.Struct, frozen=True, kw_only=True):
+    """The exchange's figures for one position in a contract.
+
+    ``quantity`` is in the market's own unit, negative when short; ``side`` is ``both`` in one-way mode, else ``long``
+    or ``short``. ``margin`` is ``cross`` or ``isolated``; None where the exchange gives no figure.
+    """
+
+    market: str
+    side: str
+    quantity: Decimal
+    entry_price: Decimal | None = None
+    mark_price: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
+    leverage: int | None = None
+    margin: str = ""
+
+
+class AccountPositions(msgspec.Struct, frozen=True, kw_only=True):
+    """Every open position of one account, as of ``received_ns``, the moment of asking: what isn't there is closed."""
+
+    account_id: int
+    positions: tuple[AccountPosition, ...]
     received_ns: int
 
 
@@ -280,6 +403,23 @@ class StreamState(msgspec.Struct, frozen=True, kw_only=True):
 
     account_id: int
     state: str
+    reason: str = ""
+    received_ns: int = 0
+
+
+class OrdersBy(StrEnum):
+    """How an account's orders leave."""
+
+    WEBSOCKET = "websocket"
+    RECONNECTING = "reconnecting"  # the connection was lost a moment ago: what is to leave now leaves by REST
+    REST = "rest"
+
+
+class OrderPath(msgspec.Struct, frozen=True, kw_only=True):
+    """How an account's orders leave from now on, with the reason when it isn't by WebSocket."""
+
+    account_id: int
+    by: OrdersBy
     reason: str = ""
     received_ns: int = 0
 
@@ -320,7 +460,11 @@ class LegSlippageRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TradeRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """The durable head of a trade; its orders are intents. Expected figures are decimals of the opportunity's."""
+    """The durable head of a trade; its orders are intents. Expected figures are decimals of the opportunity's.
+
+    A trade made by hand has a ``ticket``, and ``standing`` says how that stands; a spot-against-perpetual trade has
+    ``basis`` and ``pair``.
+    """
 
     trade_id: str
     bot_id: int
@@ -341,3 +485,10 @@ class TradeRecord(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     exposure: Decimal = Decimal(0)  # notional times seconds that were unhedged, in quote
     repair_ms: int = 0  # spent on the ladder of repairs
+    # Of its opportunity, 0 to 1; None if that was not rated.
+    score: float | None = None
+    liquidity: float | None = None
+    ticket: TicketTerms | None = None
+    standing: TicketStanding | None = None
+    basis: BasisTerms | None = None
+    pair: BasisStanding | None = None

@@ -67,10 +67,14 @@ class Portfolio:
 
     def free(self, purse: Purse, asset: str) -> Decimal:
         """Return what may be promised to a new order: never negative, zero when the exchange has named no figure."""
-        held = self._assets.get((purse, asset))
+        key = (purse, asset)
+        held = self._assets.get(key)
         if held is None or held.figures is None:
             return ZERO
-        return max(ZERO, held.figures.free - held.unseen() - self._reserved.get((purse, asset), ZERO))
+        free = held.figures.free - self._reserved.get(key, ZERO)
+        if held.spent:
+            free -= held.unseen()
+        return free if free > ZERO else ZERO
 
     def total(self, purse: Purse, asset: str) -> Decimal:
         """Return the exchange's free plus used."""

@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from risk.policy.breakers import Breaker, BreakerNews
+from trading.basis import Funding
 from trading.execution.reconciliation import Expected, Reconciliation
 from trading.instruments import Market
 from trading.marketdata.book import Book
 from trading.messages import (
     AccountBalance,
+    AccountIncome,
+    AccountPosition,
+    AccountPositions,
     Decision,
     DecisionKey,
     Fill,
@@ -18,6 +22,7 @@ from trading.messages import (
     LegSlippageRecord,
     OrderEvent,
     OrderIntent,
+    OrderPath,
     PlaceResult,
     PublicTrade,
     StreamState,
@@ -48,6 +53,9 @@ class FeedSink(Protocol):
 
     def on_trade(self, trade: PublicTrade) -> None: ...
 
+    def on_funding(self, funding: Funding) -> None:
+        """The exchange said what a perpetual's funding is."""
+
     def on_status(self, key: str, status: str, reason: str) -> None:
         """``status`` is ``connecting``, ``live``, ``stale`` or ``down``; a market that is not live trades nothing."""
 
@@ -66,7 +74,19 @@ class Feed(Protocol):
     def counters(self) -> Mapping[str, int | float]: ...
 
 
-VenueListener = Callable[[OrderEvent | AccountBalance | StreamState], None]
+class Watch(Protocol):
+    """Follow a market without holding it: what it returns ends that."""
+
+    def __call__(
+        self,
+        market: Market,
+        on_change: Callable[[], None],
+        on_trade: Callable[[PublicTrade], None] | None = None,
+    ) -> Callable[[], None]:
+        """Have ``on_change`` called whenever its best prices or status change, ``on_trade`` for each public trade."""
+
+
+VenueListener = Callable[[OrderEvent | AccountBalance | AccountPositions | StreamState | OrderPath], None]
 
 
 class Venue(Protocol):
@@ -76,6 +96,10 @@ class Venue(Protocol):
     exchange: str
     # For how long after a request was sent the exchange may still take it: its window, its backend's timeout, a margin.
     absence_seconds: float
+    # What :meth:`protect` can do here: ``oco`` (one pair of orders that cancels itself) and ``stops`` (separate
+    # reduce-only orders, of which the engine cancels the other). Empty: the engine holds the levels itself. ``ahead``
+    # beside ``stops``: they wait without a position too, so they may leave beside the entry that makes it.
+    protects: frozenset[str]
 
     def recall(self, orders: Sequence[KnownOrder]) -> None:
         """Learn, before :meth:`start`, what the account traded before: the first sweep covers those markets from the
@@ -99,6 +123,22 @@ class Venue(Protocol):
     async def place(self, intent: OrderIntent) -> PlaceResult:
         """Send once. Whatever is not proven placed or rejected is ``Outcome.UNKNOWN``."""
 
+    async def protect(self, take_profit: OrderIntent | None, stop_loss: OrderIntent | None) -> tuple[PlaceResult, ...]:
+        """Place the protective orders that are given, together, once; return an answer for each, in this order.
+
+        Two of them are linked to each other (``OrderIntent.linked``): they go as one pair where the venue has ``oco``.
+        They are cancelled and asked for like any order. One that cannot be sent is ``Outcome.REJECTED``.
+        """
+
+    def has_leverage(self, market: str, leverage: int) -> bool:
+        """Return whether new positions in a contract are known to be held with this leverage."""
+
+    async def set_leverage(self, market: str, leverage: int) -> str:
+        """Let new positions in a contract be held with this leverage; return why not, or an empty string once it is so.
+
+        On paper any leverage is, and binds margin accordingly.
+        """
+
     async def cancel(self, intent: OrderIntent) -> PlaceResult: ...
 
     async def query(self, intent: OrderIntent) -> OrderEvent | None:
@@ -117,6 +157,13 @@ class Venue(Protocol):
 
     async def balances(self) -> Sequence[AccountBalance]: ...
 
+    async def positions(self) -> Sequence[AccountPosition] | None:
+        """Return the account's open positions in contracts, none on a spot account; None without an answer."""
+
+    async def incomes(self, since_ns: int) -> Sequence[AccountIncome] | None:
+        """Return what moved a contracts account's wallet without an execution since a moment of our wall clock; nothing
+        on a spot account. None without an answer."""
+
 
 class LeaseLost(Exception):
     """The owner's lease is no longer held with this token: send nothing more."""
@@ -133,13 +180,17 @@ class SwitchedOff(StoreUnavailable):
 class Store(Protocol):
     """Durable truth of one owner. ``commit_*`` is awaited before anything is sent; ``record_*`` is queued, in order."""
 
-    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
+    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
         """Write trade, all its first intents and their reservations in one transaction, PENDING then SENDING under
         the lease's fencing token, unless the trading switch forbids it. Raises LeaseLost or StoreUnavailable
-        (SwitchedOff among them); then nothing may be sent."""
+        (SwitchedOff among them); then nothing may be sent. A trade made by hand has no decision."""
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
         """Write one further intent of a trade (completing or undoing a leg), under the same rules."""
+
+    async def commit_protection(self, trade: TradeRecord, intents: Sequence[OrderIntent]) -> None:
+        """Write further orders that belong together (those that protect a position, the closing legs of a pair), all
+        of them or none, under the same rules."""
 
     def record_event(self, event: OrderEvent, state: str) -> None:
         """Queue an order's event with the state it led to, and the event's fills."""
@@ -157,6 +208,9 @@ class Store(Protocol):
         """Queue what is to be added to the counts of decisions. It is added once, whatever fails on the way."""
 
     def record_balance(self, balance: AccountBalance) -> None: ...
+
+    def record_positions(self, positions: AccountPositions) -> None:
+        """Queue an account's positions as its exchange tells them; of an account the newest reading counts."""
 
     def record_slippage(self, record: LegSlippageRecord) -> None:
         """Queue what an order cost; of an order the newest record counts."""

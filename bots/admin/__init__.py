@@ -1,5 +1,22 @@
 """The operators' and users' admin pages. Pages read through scoped querysets and write through services."""
 
-from bots.admin import accounts, assets, bots, differences, orders, system, trading, venues
+from bots.admin import (
+    accounts,
+    api,
+    assets,
+    basis,
+    bots,
+    differences,
+    orders,
+    positions,
+    rebalancing,
+    system,
+    tickets,
+    trading,
+    venues,
+)
 
-__all__ = ["accounts", "assets", "bots", "differences", "orders", "system", "trading", "venues"]
+__all__ = [
+    "accounts", "api", "assets", "basis", "bots", "differences", "orders", "positions", "rebalancing", "system",
+    "tickets", "trading", "venues",
+]  # fmt: skip

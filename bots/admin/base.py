@@ -101,6 +101,7 @@ class PlatformAdmin(ModelAdmin):
         """Allow what the page itself offers. Django allows every column of the row, which answers questions about
         columns that are not shown."""
         offered = {item[0] if isinstance(item, tuple) else item for item in self.get_list_filter(request)}
+        offered |= {getattr(item, "parameter_name", None) for item in self.get_list_filter(request)}
         offered |= {self.date_hierarchy, "pk", "id"}
         for name in offered:
             if isinstance(name, str) and (lookup == name or lookup.removeprefix(f"{name}__") in _COMPARISONS):

@@ -19,8 +19,8 @@ from django.views.decorators.http import require_POST
 from unfold.decorators import display
 
 from bots.admin.base import ChoicesFilter, ScopedRelatedFilter, ServiceAdmin, ServiceForm
-from bots.admin.display import BOT_STATES, GOOD, MODES, age, rounded, state
-from bots.models import UNFINISHED_TRADES, Bot, Trade, sees_everything
+from bots.admin.display import BOT_STATES, GOOD, MODES, age, link, rounded, state
+from bots.models import UNFINISHED_TRADES, BasisPosition, Bot, Trade, sees_everything
 from bots.selectors import profits_since
 from bots.services.bots import PARAMETERS, bot_create, bot_delete, bot_start, bot_stop, bot_update
 from bots.services.tradability import bot_routes
@@ -64,13 +64,13 @@ class BotAdmin(ServiceAdmin):
     autocomplete_fields = ("pairs", "accounts")
     actions = ("bots_start", "bots_stop")
     readonly_fields = (
-        "observed", "observed_reason", "routes_left_out", "seen", "desired", "limits_that_bind", "created_at",
-        "updated_at",
+        "observed", "observed_reason", "pairs_held", "routes_left_out", "seen", "desired", "limits_that_bind",
+        "created_at", "updated_at",
     )  # fmt: skip
     change_form_outer_before_template = "admin/bots/bot/buttons.html"
     fieldsets = (
         (None, {"fields": ("owner", "name", ("strategy", "mode"), "pairs", "accounts")}),
-        ("State", {"fields": (("observed", "desired", "seen"), "observed_reason", "routes_left_out")}),
+        ("State", {"fields": (("observed", "desired", "seen"), "observed_reason", "pairs_held", "routes_left_out")}),
         (
             "What to trade",
             {
@@ -87,6 +87,7 @@ class BotAdmin(ServiceAdmin):
                 "fields": (
                     ("leg_policy", "price_tolerance_bps"),
                     ("max_book_age_ms", "order_timeout_ms"),
+                    ("limit_buy_seconds", "limit_sell_seconds"),
                     "cooldown_ms",
                 )
             },
@@ -97,8 +98,21 @@ class BotAdmin(ServiceAdmin):
                 "fields": (
                     ("repair_tolerance_bps", "completion_seconds"),
                     ("unwind_tolerance_bps", "unwind_seconds"),
-                    "max_repair_loss",
+                    ("adaptive_completion", "max_repair_loss"),
                 )
+            },
+        ),
+        (
+            "Spot against a perpetual",
+            {
+                "description": "For that strategy. The minimum net edge is its entry edge, the maximum trade notional "
+                "its largest size.",
+                "fields": (
+                    ("basis_exit_bps", "basis_slippage_bps"),
+                    ("basis_min_funding_bps", "basis_funding_hours"),
+                    ("basis_max_hold_hours", "basis_leverage"),
+                    ("basis_min_liquidation_bps", "basis_close_orphan"),
+                ),
             },
         ),
         ("Limits", {"fields": ("limits_that_bind",)}),
@@ -132,6 +146,13 @@ class BotAdmin(ServiceAdmin):
     @display(description="Observed", ordering="observed_state")
     def observed(self, bot: Bot) -> SafeString:
         return state(bot, "observed_state", BOT_STATES)
+
+    @display(description="Pairs held")
+    def pairs_held(self, bot: Bot) -> SafeString | str:
+        """List the spot-against-perpetual trades it holds: entry edge, funding, and what closing would earn."""
+        pairs = BasisPosition.objects.filter(trade__bot=bot, trade__state__in=UNFINISHED_TRADES)
+        rows = [(link(pair.trade), pair.trade.reason) for pair in pairs.select_related("trade")]
+        return format_html_join("", "<div>{}: {}</div>", rows) if rows else "none"
 
     @display(description="Routes not traded")
     def routes_left_out(self, bot: Bot) -> SafeString | str:

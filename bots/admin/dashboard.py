@@ -13,6 +13,7 @@ from django.utils import timezone
 from bots.admin.display import BOT_STATES, TRADE_STATES, age, link, rounded, route, state
 from bots.models import Bot, Difference, Order, ProfitTotal, Trade, sees_everything
 from bots.selectors import profits_since
+from risk.models import RebalanceRequest
 
 ROWS = 10
 DISPUTED = "?state__exact=DISPUTED"
@@ -83,6 +84,12 @@ def disputed_badge(request: HttpRequest) -> str:
 def differences_badge(request: HttpRequest) -> str:
     """Return the sidebar's count of open differences."""
     return str(differences_count(request))
+
+
+def rebalancing_badge(request: HttpRequest) -> str:
+    """Return the sidebar's count of proposals to rebalance that wait for a decision."""
+    rows = RebalanceRequest.objects.filter(state=RebalanceRequest.State.PROPOSED)
+    return str((rows if sees_everything(request.user) else rows.filter(owner=request.user.pk)).count())
 
 
 def _bot_table(bots: Iterable[Bot]) -> dict[str, Any]:

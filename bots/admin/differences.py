@@ -19,6 +19,7 @@ from bots.admin.base import ChoicesFilter, ReadOnlyAdmin, ScopedRelatedFilter
 from bots.admin.display import DIFFERENCE_STATES, EMPTY, age, amount, link, moment, rounded, state
 from bots.models import Difference
 from bots.services.differences import SETTLE, difference_adopt, difference_dismiss
+from trading.execution.reconciliation import OF_LEDGER
 
 
 @admin.register(Difference)
@@ -117,7 +118,7 @@ class DifferenceAdmin(ReadOnlyAdmin):
         may = row.state == Difference.State.OPEN and request.user.has_perm(SETTLE)
         context = {
             "may_settle": may,
-            "may_adopt": may and row.kind == Difference.Kind.BALANCE.value,
+            "may_adopt": may and row.kind in OF_LEDGER,
             **(extra_context or {}),
         }
         return super().change_view(request, object_id, form_url, context)

@@ -202,7 +202,7 @@ class OrderAdmin(ReadOnlyAdmin):
 class FillAdmin(ReadOnlyAdmin):
     list_display = (
         "exchange_trade_id", "owner", "order_link", "account_link", "symbol", "side_badge", "size", "rate",
-        "fee_amount", "liquidity", "when",
+        "fee_amount", "gain", "liquidity", "when",
     )  # fmt: skip
     list_filter = (("account", ScopedRelatedFilter), ("side", ChoicesFilter), "liquidity", "at", _OWNER)
     search_fields = ("exchange_trade_id", "exchange_order_id", "order__client_order_id", "market__symbol")
@@ -238,6 +238,10 @@ class FillAdmin(ReadOnlyAdmin):
     @display(description="Fee", ordering="fee")
     def fee_amount(self, fill: Fill) -> str:
         return "not known yet" if fill.fee is None else amount(fill.fee, fill.fee_asset)
+
+    @display(description="Realised PnL", ordering="realized_pnl")
+    def gain(self, fill: Fill) -> Any:
+        return rounded(fill.realized_pnl, fill.market.settle_id or "", sign=True)
 
     @display(description="Age", ordering="at")
     def when(self, fill: Fill) -> Any:

@@ -379,22 +379,22 @@ class LedgerLineInline(ReadOnlyInline):
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    list_display = ("__str__", "owner", "account_link", "fill_link", "lines_text", "when")
+    list_display = ("__str__", "owner", "account_link", "of", "lines_text", "when")
     list_filter = (("cause", ChoicesFilter), ("account", ScopedRelatedFilter), "at", _OWNER)
-    search_fields = ("fill__exchange_trade_id", "lines__asset")
+    search_fields = ("fill__exchange_trade_id", "income__transaction_id", "lines__asset")
     inlines = (LedgerLineInline,)
 
     def get_queryset(self, request: HttpRequest) -> Any:
-        rows = super().get_queryset(request).select_related("owner", "account__exchange", "fill")
+        rows = super().get_queryset(request).select_related("owner", "account__exchange", "fill", "income")
         return rows.prefetch_related("lines")
 
     @display(description="Account", ordering="account__label")
     def account_link(self, entry: LedgerEntry) -> Any:
         return link(entry.account)
 
-    @display(description="Fill")
-    def fill_link(self, entry: LedgerEntry) -> Any:
-        return link(entry.fill)
+    @display(description="Of")
+    def of(self, entry: LedgerEntry) -> Any:
+        return link(entry.income or entry.fill)
 
     @display(description="Account gains")
     def lines_text(self, entry: LedgerEntry) -> str:

@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib import import_module
 
 from channels.layers import get_channel_layer
 from django.conf import settings
@@ -24,6 +25,7 @@ from bots.engine_host.publisher import ChannelPublisher
 from bots.engine_host.risk import RiskReporter
 from bots.engine_host.schema import schema_fault
 from bots.engine_host.shared_counter import shared_counter
+from bots.heap import set_heap_aside
 from bots.services.hints import ENGINE_GROUP
 from bots.services.leases import LEASE_SECONDS
 from risk.selectors import risk_revision
@@ -36,6 +38,11 @@ from trading.marketdata.hub import MarketHub
 from trading.ports import Clock, StoreUnavailable
 from trading.tasks import end_tasks
 
+COMPILED = (
+    "trading.marketdata.compiled",
+    "trading.exchanges.binance.compiled",
+    "trading.execution.rating_compiled",
+)
 logger = logging.getLogger("arb.host")
 
 RISK_SECONDS = 0.5  # how often it is asked whether limits, breakers or switches have changed
@@ -85,6 +92,10 @@ class EngineHost:
 
     async def run(self) -> None:
         """Host until :meth:`request_stop`."""
+        # Before any lease is held: on a new machine, compiling takes longer than a lease lasts.
+        for name in COMPILED:
+            import_module(name)
+        set_heap_aside()
         self._loop = asyncio.get_running_loop()
         self._keeper = LeaseKeeper(
             holder=self.holder, clock=self._clock, on_lost=self._lease_lost, seconds=self._lease_seconds
@@ -241,9 +252,13 @@ class EngineHost:
                             self._risk_changed.set()
                             continue
                         run = self._runs.get(hint.get("owner_id"))
-                        if run is not None:
+                        if run is None:
+                            self._wake.set()  # an owner who needs an engine now
+                        elif hint.get("by_hand"):
+                            run.hurry()
+                        else:
                             run.wake()
-                        self._wake.set()
+                            self._wake.set()
                 finally:
                     await layer.group_discard(ENGINE_GROUP, channel)
                     await layer.group_discard(RISK_GROUP, channel)

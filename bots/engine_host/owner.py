@@ -16,15 +16,17 @@ import msgspec
 from bots import selectors
 from bots.engine_host.commands import CommandRunner
 from bots.engine_host.database import DatabaseThreads
+from bots.engine_host.health import report_health
 from bots.engine_host.leases import Lease
 from bots.engine_host.profit import RunningProfit
 from bots.engine_host.store import FLUSH_SECONDS, DjangoStore
 from bots.engine_host.venues import AccountVenues
-from bots.models import Bot, Command, ProfitTotal
+from bots.models import BY_HAND, Bot, Command, ProfitTotal
 from bots.services.accounts import account_observe, accounts_idle
 from bots.services.bots import bot_observe
 from bots.services.commands import commands_pending
 from bots.services.engine import engine_config
+from bots.services.unfolding import intents_unfold
 from trading.config import ExchangeSpec, OwnerConfig
 from trading.engine import AccountView, Engine, EngineStatus
 from trading.exchanges.addresses import Addresses
@@ -82,6 +84,7 @@ class OwnerRun:
         self.owner_id = lease.owner_id
         self._shared = shared
         self._wake = asyncio.Event()
+        self._asked = asyncio.Event()
         self._stopping = False
         self._exchanges: set[str] = set()
         self._observed: dict[int, tuple[str, str]] = {}
@@ -91,8 +94,13 @@ class OwnerRun:
         self.restarting = ""  # why, once it ends to begin again with another configuration
 
     def wake(self) -> None:
-        """Look at the database now."""
+        """Look at the database now; first for what a person waits for."""
+        self._asked.set()
         self._wake.set()
+
+    def hurry(self) -> None:
+        """Look for what a person waits for; the configuration, which takes longer to read, is as it was."""
+        self._asked.set()
 
     def request_stop(self) -> None:
         """Drain and end."""
@@ -130,7 +138,7 @@ class OwnerRun:
         """
         shared = self._shared
         self._profit = await shared.control.run(self._read_profit)
-        config, _ = await self._read()
+        config, _ = await self._read(starting=True)
         await self._venues.prepare(config)
         store = DjangoStore(lease=self.lease, clock=shared.clock, commits=shared.commits, writes=shared.writes)
         engine = Engine(
@@ -146,6 +154,10 @@ class OwnerRun:
         self._commands = CommandRunner(engine, store, shared.control)
         writer = asyncio.create_task(store.run(), name=f"store-{self.owner_id}")
         running = asyncio.create_task(engine.run(), name=f"engine-{self.owner_id}")
+        telling = asyncio.create_task(
+            report_health(engine, shared.publisher, shared.clock), name=f"health-{self.owner_id}"
+        )
+        hurrying = asyncio.create_task(self._hurry(), name=f"hurry-{self.owner_id}")
         try:
             ended = await self._attend(engine, running)
             if ended is not Ended.LEASE_LOST:
@@ -157,8 +169,9 @@ class OwnerRun:
                 await shared.control.run(lambda: accounts_idle(owner_id=self.owner_id))
             return ended
         finally:
+            await end_tasks((hurrying,))
             await self._commands.close()
-            await end_tasks((running,))
+            await end_tasks((running, telling))
             finishing = asyncio.create_task(self._finish_writing(store, writer))
             if self.lease.lost:
                 shared.finishing.add(finishing)
@@ -230,6 +243,16 @@ class OwnerRun:
         self._wake.clear()
         return woken
 
+    async def _hurry(self) -> None:
+        """Begin what was asked for by hand as soon as a hint comes: reading the whole configuration takes longer."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            with suppress(StoreUnavailable):  # the next look finds it
+                found = await self._shared.commits.run(lambda: commands_pending(owner_id=self.owner_id, kinds=BY_HAND))
+                if not self._commands.hurry(found):
+                    self._wake.set()
+
     async def _look(self, engine: Engine) -> None:
         """Make the engine what the database says, and answer the commands that asked for it."""
         mark = engine.breakers.mark()  # what the engine learns of breakers meanwhile is newer than what is read
@@ -246,11 +269,11 @@ class OwnerRun:
             engine.breakers.configure(config.risk, mark)
         await self._commands.take(commands)
 
-    async def _read(self) -> tuple[OwnerConfig, list[Command]]:
+    async def _read(self, *, starting: bool = False) -> tuple[OwnerConfig, list[Command]]:
         def read() -> tuple[OwnerConfig, list[Command]]:
             # Commands first: what they asked for is then in the configuration.
             commands = commands_pending(owner_id=self.owner_id)
-            return engine_config(owner_id=self.owner_id, token=self.lease.token), commands
+            return engine_config(owner_id=self.owner_id, token=self.lease.token, starting=starting), commands
 
         config, commands = await self._shared.control.run(read)
         self._exchanges = {account.exchange.code for account in config.accounts}
@@ -285,6 +308,7 @@ class OwnerRun:
                 raise
 
     def _read_profit(self) -> RunningProfit:
+        intents_unfold(owner_id=self.owner_id)
         # A finished trade with an order that is not is taken up too, and its result told again.
         known = selectors.trades_unfinished().filter(owner_id=self.owner_id, realised_profit__isnull=False)
         counted = {key: profit for key, profit in known.values_list("trade_id", "realised_profit") if profit}
@@ -298,7 +322,7 @@ def _as_started(config: OwnerConfig, running: OwnerConfig) -> OwnerConfig:
         for bot in running.bots
     }
     bots = tuple(msgspec.structs.replace(bot, **known.get(bot.bot_id, {})) for bot in config.bots)
-    return msgspec.structs.replace(config, bots=bots)
+    return msgspec.structs.replace(config, bots=bots, today=running.today, results=running.results)
 
 
 def observe_failed(owner_id: int, reason: str) -> None:

@@ -15,14 +15,16 @@ import msgspec
 from bots.engine_host.counts import CountQueue
 from bots.engine_host.database import DatabaseThreads
 from bots.engine_host.leases import Lease
-from bots.services import balances, decision_counts, decisions, events, reconciliation, slippage, trades
+from bots.services import balances, decision_counts, decisions, events, positions, reconciliation, slippage, trades
 from bots.services.guard import guarded
 from risk.models.breakers import OWNED
 from risk.policy.breakers import Breaker, BreakerNews
 from risk.services.breakers import breaker_event
+from trading.execution.progress import given_up
 from trading.execution.reconciliation import Expected, Reconciliation
 from trading.messages import (
     AccountBalance,
+    AccountPositions,
     Decision,
     DecisionKey,
     KnownOrder,
@@ -42,17 +44,29 @@ FLUSH_SECONDS = 5.0
 GATHER_SECONDS = 0.005
 BATCH = 200
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 5.0
-# With this many events unwritten the store takes no new trade, which is what bounds the queue.
+# With this many events or intents unwritten the store takes no new trade, which is what bounds the queues.
 MAX_WAITING_EVENTS = 5_000
+MAX_WAITING_INTENTS = 100
 MAX_WAITING_DECISIONS = 2_000
+NEVER_SENT = "never sent: the commit came too late"
+
+
+class _Heard:
+    """The newest that is told of a trade while a commit of it is under way: what is written of that before the commit
+    is unfolded would be undone by it, so it is told again."""
+
+    def __init__(self, trade_id: str) -> None:
+        self.trade_id = trade_id
+        self.newest: TradeRecord | None = None
 
 
 class DjangoStore:
     """Durable truth of one owner. Belongs to one event loop; :meth:`run` writes what is queued.
 
-    Events keep their order. Of trades, balances and slippage the newest record of each waits, of decisions as many as
-    fit, and counts are added up; a refused record is logged and left out, so that one bad figure cannot hold up the
-    fills behind it.
+    What is committed is a row of the journal; it is unfolded into trade, orders and history before anything is written
+    that was recorded after the commit. Events keep their order. Of trades, balances, positions and slippage the newest
+    record of each waits, of decisions as many as fit, and counts are added up; a refused record is logged and left out,
+    so that one bad figure cannot hold up the fills behind it.
     """
 
     def __init__(self, *, lease: Lease, clock: Clock, commits: DatabaseThreads, writes: DatabaseThreads) -> None:
@@ -61,10 +75,13 @@ class DjangoStore:
         self._owner_id = lease.owner_id
         self._clock = clock
         self._commits, self._writes = commits, writes
+        self._journaled: deque[str] = deque()  # to be unfolded, by the client id of the first order
+        self._hearing: list[_Heard] = []
         self._events: deque[tuple[OrderEvent, str]] = deque()
         self._trades: dict[str, TradeRecord] = {}
         self._decisions: deque[Decision] = deque(maxlen=MAX_WAITING_DECISIONS)
         self._balances: dict[tuple[int, str], AccountBalance] = {}
+        self._positions: dict[int, AccountPositions] = {}  # by account
         self._slippage: dict[str, LegSlippageRecord] = {}  # by client order id
         self._sampler = decisions.DecisionSampler()
         self._later: dict[str, tuple[str, float]] = {}  # by trade
@@ -77,19 +94,22 @@ class DjangoStore:
 
     # --- awaited ---------------------------------------------------------------------------------------------
 
-    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
+    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
         if self.failing:
             raise StoreUnavailable(f"records wait to be written: {self.failing}")
-        if len(self._events) > MAX_WAITING_EVENTS:
-            raise StoreUnavailable(
-                f"{len(self._events)} order events wait to be written; the limit is {MAX_WAITING_EVENTS}"
-            )
+        for queue, limit, what in (
+            (self._events, MAX_WAITING_EVENTS, "order events"),
+            (self._journaled, MAX_WAITING_INTENTS, "journaled intents"),
+        ):
+            if len(queue) > limit:
+                raise StoreUnavailable(f"{len(queue)} {what} wait to be written; the limit is {limit}")
         await self._commit(
             lambda token: trades.trade_commit(
                 owner_id=self._owner_id, token=token, trade=trade, intents=intents, decision=decision
             ),
             trade,
             intents,
+            is_entry=True,
         )
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
@@ -97,41 +117,68 @@ class DjangoStore:
         self._trades.pop(trade.trade_id, None)
         await self._commit(
             lambda token: trades.repair_commit(owner_id=self._owner_id, token=token, trade=trade, intent=intent),
-            None,
+            trade,
             [intent],
         )
 
+    async def commit_protection(self, trade: TradeRecord, intents: Sequence[OrderIntent]) -> None:
+        self._trades.pop(trade.trade_id, None)
+        await self._commit(
+            lambda token: trades.protection_commit(owner_id=self._owner_id, token=token, trade=trade, intents=intents),
+            trade,
+            intents,
+        )
+
     async def _commit(
-        self, write: Callable[[int], None], trade: TradeRecord | None, intents: Sequence[OrderIntent]
+        self,
+        write: Callable[[int], None],
+        trade: TradeRecord,
+        intents: Sequence[OrderIntent],
+        *,
+        is_entry: bool = False,
     ) -> None:
         if not self._lease.is_held():
             raise LeaseLost(f"owner {self._owner_id}: {self._lease.lost or 'the lease runs out and is not renewed'}")
         loop = asyncio.get_running_loop()
         late = threading.Event()
+        voided = trade if is_entry else None
 
         def commit() -> None:
             write(self._lease.token)
             if late.is_set():
-                loop.call_soon_threadsafe(self._void, trade, intents)
+                loop.call_soon_threadsafe(self._void, voided, intents)
 
+        heard = _Heard(trade.trade_id)
+        self._hearing.append(heard)
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
                 await self._commits.run(commit)
         except BaseException as problem:
-            # Durable or not, nobody will send it. Rows that are there already are voided now, rows that come later
-            # by the thread that writes them; where there are none, nothing happens.
+            # Durable or not, nobody will send it. A row that is there already is voided now, one that comes later
+            # by the thread that writes it; where there is none, nothing happens.
             late.set()
-            self._void(trade, intents)
+            self._void(voided, intents)
             if isinstance(problem, TimeoutError):
                 raise StoreUnavailable(f"the database did not commit within {COMMIT_SECONDS:g} s") from None
             raise
+        finally:
+            self._hearing.remove(heard)
+        self._journal(intents)
+        if heard.newest is not None:
+            self.record_trade(heard.newest)
         # The commit may have waited; what counts is that the lease is ours when the order leaves.
         if not self._lease.is_held():
-            self._void(trade, intents)
+            self._void(voided, intents)
             raise LeaseLost(f"owner {self._owner_id}: the lease ran out during the commit")
+
+    def _journal(self, intents: Sequence[OrderIntent]) -> None:
+        """Have a journaled intent unfolded before whatever is recorded from now on."""
+        self._journaled.append(intents[0].client_order_id)
+        self._recording()
 
     def _void(self, trade: TradeRecord | None, intents: Sequence[OrderIntent]) -> None:
         """Book orders that became durable after we had given them up: they were never sent."""
+        self._journal(intents)
         for intent in intents:
             event = OrderEvent(
                 account_id=intent.account_id,
@@ -139,7 +186,7 @@ class DjangoStore:
                 client_order_id=intent.client_order_id,
                 state=OrderState.FAILED,
                 source="engine",
-                cause="never sent: the commit came too late",
+                cause=NEVER_SENT,
                 received_ns=self._clock.time_ns(),
             )
             self.record_event(event, OrderState.FAILED)
@@ -198,6 +245,9 @@ class DjangoStore:
         self._recording()
 
     def record_trade(self, trade: TradeRecord) -> None:
+        for heard in self._hearing:
+            if heard.trade_id == trade.trade_id:
+                heard.newest = trade
         self._trades.pop(trade.trade_id, None)
         self._trades[trade.trade_id] = trade
         self._recording()
@@ -218,6 +268,10 @@ class DjangoStore:
 
     def record_balance(self, balance: AccountBalance) -> None:
         self._balances[balance.account_id, balance.asset] = balance
+        self._recording()
+
+    def record_positions(self, positions: AccountPositions) -> None:
+        self._positions[positions.account_id] = positions
         self._recording()
 
     def record_slippage(self, record: LegSlippageRecord) -> None:
@@ -245,7 +299,8 @@ class DjangoStore:
     def waiting(self) -> int:
         """Records not yet durable."""
         queues = (
-            self._events, self._trades, self._decisions, self._later, self._counts, self._balances, self._slippage,
+            self._journaled, self._events, self._trades, self._decisions, self._later, self._counts, self._balances,
+            self._positions, self._slippage,
         )  # fmt: skip
         return sum(len(queue) for queue in queues)
 
@@ -282,6 +337,7 @@ class DjangoStore:
                 self._durable.notify_all()
 
     async def _write_all(self) -> None:
+        await self._unfold()
         # Orders and fills come before the trade states they led to.
         while self._events:
             batch = list(islice(self._events, BATCH))
@@ -319,8 +375,29 @@ class DjangoStore:
             "balance", self._balances, lambda some: balances.balances_apply(owner_id=self._owner_id, balances=some)
         )
         await self._write_latest(
+            "reading of positions",
+            self._positions,
+            lambda some: positions.positions_apply(owner_id=self._owner_id, token=self._lease.token, told=some),
+        )
+        await self._write_latest(
             "slippage", self._slippage, lambda some: slippage.legs_store(owner_id=self._owner_id, records=some)
         )
+
+    async def _unfold(self) -> None:
+        """Unfold what is journaled by now. What is journaled meanwhile waits for the next time: what is to be written
+        after this was recorded before that, and would wait for as long as trades keep coming."""
+        for _ in range(len(self._journaled)):
+            await self._unfold_one(self._journaled[0])
+            self._journaled.popleft()
+
+    async def _unfold_one(self, key: str) -> None:
+        try:
+            await self._writes.run(lambda: trades.intent_unfold(owner_id=self._owner_id, client_order_id=key))
+        except StoreUnavailable:
+            raise
+        except Exception as problem:
+            self.refused += 1
+            logger.exception("owner %s: the intent of order %s stays in the journal: %s", self._owner_id, key, problem)
 
     async def _write_latest(self, what: str, queue: dict[Any, Any], write: Callable[[list[Any]], object]) -> None:
         while queue:
@@ -330,6 +407,7 @@ class DjangoStore:
 
     async def _write(self, what: str, batch: list[Any], write: Callable[[list[Any]], object]) -> None:
         """Write a batch; where the database refuses it, write its records one by one and leave out the bad ones."""
+        await self._unfold()  # what was committed before these were recorded
         try:
             await self._writes.run(lambda: write(batch))
         except StoreUnavailable:
@@ -350,6 +428,9 @@ def _remove_written(queue: dict[Hashable, Any], batch: dict[Hashable, Any]) -> N
 
 
 def _failed(trade: TradeRecord, now_ns: int) -> TradeRecord:
+    standing = trade.standing
+    if standing is not None:
+        standing = msgspec.structs.replace(standing, progress=given_up(standing.progress, NEVER_SENT, now_ns))
     return msgspec.structs.replace(
-        trade, state=TradeState.FAILED, closed_ns=now_ns, reason="never sent: the commit came too late"
+        trade, state=TradeState.FAILED, closed_ns=now_ns, reason=NEVER_SENT, standing=standing
     )

@@ -61,6 +61,10 @@ class ExchangeAccount(Owned):
         default=dict, blank=True, validators=[validate_amounts],
         help_text='What a paper account starts with: {"USDT": "10000", "BTC": "0.5"}.',
     )  # fmt: skip
+    isolated_markets = models.JSONField(
+        default=list, blank=True, editable=False,
+        help_text="Symbols of contracts whose positions it holds under isolated margin, as the exchange last told.",
+    )  # fmt: skip
     enabled = models.BooleanField(default=True)
     # What the owner's engine sees of it.
     observed_state = models.CharField(

@@ -17,6 +17,8 @@ from trading.messages import LegPolicy
 
 class BotStrategy(models.TextChoices):
     CROSS_EXCHANGE = "cross_exchange", "Two legs across markets"
+    MANUAL = "manual", "Trades made by hand"
+    BASIS = "basis", "Spot against a perpetual"
 
 
 class BotMode(models.TextChoices):
@@ -58,7 +60,10 @@ class Bot(Owned):
 
     min_net_edge_bps = MoneyField(
         "minimum net edge", default="2", validators=[Between("0", "1000", "basis points")],
-        help_text="Basis points of notional after fees below which nothing is traded.",
+        help_text=(
+            "Basis points of notional after fees below which nothing is traded. Of spot against a perpetual it is the "
+            "entry edge: after the fees of entry and exit and the reserve, funding counted in."
+        ),
     )  # fmt: skip
     max_edge_bps = MoneyField(
         "maximum edge", default="200", validators=[Between("1", "10000", "basis points")],
@@ -107,6 +112,53 @@ class Bot(Owned):
         "maximum repair loss", null=True, blank=True, validators=[Between("0", "100000000", "of the quote asset")],
         help_text="Most a trade may lose by being hedged, in the quote asset; empty: what the tolerances allow.",
     )  # fmt: skip
+    adaptive_completion = models.BooleanField(
+        "adaptive completion", default=False,
+        help_text="Work a missing leg as a limit order in the spread first, for what the completion time leaves.",
+    )  # fmt: skip
+    limit_buy_seconds = MoneyField(
+        "limit time of purchases", default="15", validators=[Between("1", "600", "seconds")],
+        help_text="Seconds a purchase rests in the spread before the rest of it goes to the market.",
+    )  # fmt: skip
+    limit_sell_seconds = MoneyField(
+        "limit time of sales", default="10", validators=[Between("1", "600", "seconds")],
+        help_text="Seconds a sale rests in the spread before the rest of it goes to the market.",
+    )  # fmt: skip
+    basis_exit_bps = MoneyField(
+        "exit edge", default="5", validators=[Between("-1000", "1000", "basis points")],
+        help_text="Basis points a pair would earn in all if it were closed now, from which on it is closed.",
+    )  # fmt: skip
+    basis_min_funding_bps = MoneyField(
+        "least funding", default="0", validators=[Between("-100", "100", "basis points")],
+        help_text=(
+            "Basis points an interval that the perpetual's rate must pay to be entered, and held; "
+            "below 0: the most that is paid."
+        ),
+    )  # fmt: skip
+    basis_funding_hours = MoneyField(
+        "funding counted on", default="0", validators=[Between("0", "720", "hours")],
+        help_text="Hours ahead for which the present rate counts in the entry edge; 0: only what shorts would pay.",
+    )  # fmt: skip
+    basis_slippage_bps = MoneyField(
+        "slippage reserve", default="2", validators=[Between("0", "500", "basis points")],
+        help_text="Basis points kept back from the entry edge for what leaving the pair costs beyond fees.",
+    )  # fmt: skip
+    basis_max_hold_hours = MoneyField(
+        "longest holding time", default="168", validators=[Between("0.01", "8760", "hours")],
+        help_text="Hours after which a pair is closed whatever it earns.",
+    )  # fmt: skip
+    basis_leverage = models.PositiveSmallIntegerField(
+        "leverage", default=1, validators=[Between("1", "20", "times")],
+        help_text="How often its margin the perpetual position is; an order is still covered by its whole notional.",
+    )  # fmt: skip
+    basis_min_liquidation_bps = MoneyField(
+        "distance to liquidation", default="500", validators=[Between("50", "9000", "basis points")],
+        help_text="Basis points between mark and liquidation price below which a pair is closed, bot stopped or not.",
+    )  # fmt: skip
+    basis_close_orphan = models.BooleanField(
+        "sell an orphaned spot leg", default=True,
+        help_text="When the perpetual was liquidated or closed by others; else the trade is exposed and waits.",
+    )  # fmt: skip
     order_timeout_ms = models.PositiveIntegerField(
         "order timeout", default=15000, validators=[Between("1000", "60000", "milliseconds")],
         help_text="Milliseconds to wait for an exchange's answer; exchanges themselves may take 10 seconds.",
@@ -132,6 +184,8 @@ class Bot(Owned):
         permissions = [(OPERATE_ALL.partition(".")[2], "Can see and operate the rows of every owner")]
         constraints = [
             models.UniqueConstraint(fields=["owner", "name"], name="bot_name_unique"),
+            models.UniqueConstraint(fields=["owner", "mode"], condition=Q(strategy="manual"), name="bot_manual_unique"),
+            one_of("strategy", BotStrategy, "bot_strategy"),
             one_of("mode", BotMode, "bot_mode"),
             one_of("leg_policy", LegPolicy, "bot_leg_policy"),
             one_of("desired_state", BotDesired, "bot_desired_state"),
@@ -155,6 +209,7 @@ class Bot(Owned):
                 {"min_net_edge_bps": f"Must be below the maximum edge of {high} basis points (given {low})."}
             )
         for smaller, larger, unit in (
+            ("basis_funding_hours", "basis_max_hold_hours", "hours"),
             ("completion_seconds", "unwind_seconds", "seconds"),
             ("repair_tolerance_bps", "unwind_tolerance_bps", "basis points"),
         ):

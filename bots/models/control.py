@@ -36,6 +36,12 @@ class CommandKind(models.TextChoices):
     RELOAD = "reload", "Reload configuration"
     ORDER_DECIDE = "order_decide", "Decide disputed order"
     RECONCILE = "reconcile", "Reconcile accounts"
+    MANUAL_TRADE = "manual_trade", "Trade by hand"
+    MANUAL_CLOSE = "manual_close", "Close a trade made by hand"
+
+
+# What a person waits for.
+BY_HAND = frozenset({CommandKind.MANUAL_TRADE, CommandKind.MANUAL_CLOSE})
 
 
 class CommandStatus(models.TextChoices):

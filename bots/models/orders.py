@@ -55,10 +55,17 @@ class Order(Owned):
     time_in_force = models.CharField(max_length=4, choices=[(tif.value, tif.value) for tif in TimeInForce])
     reduce_only = models.BooleanField(default=False)
     price = MoneyField(help_text="Limit.")
+    trigger = MoneyField(null=True, help_text="The price at which a protective order becomes active; empty: at once.")
+    linked = models.CharField(
+        max_length=36, blank=True, default="", help_text="Client order id of the other order of a pair."
+    )
     quantity = MoneyField()
     filled = MoneyField(default=0)
     average_price = MoneyField(null=True)
     state = models.CharField(max_length=20, choices=choices(OrderState))
+    path = models.CharField(
+        max_length=16, blank=True, default="", help_text="How it left: websocket, rest; empty: nowhere, or not known."
+    )
     lease_token = models.BigIntegerField()
     deadline = models.DateTimeField()
     reserve_asset = models.CharField(max_length=32, blank=True, default="")
@@ -80,6 +87,8 @@ class Order(Owned):
                 condition=Q(price__gt=0, quantity__gt=0, filled__gte=0, reserve_amount__gte=0),
                 name="order_amounts",
             ),
+            one_of("kind", OrderKind, "order_kind"),
+            models.CheckConstraint(condition=Q(trigger__isnull=True) | Q(trigger__gt=0), name="order_trigger"),
         ]  # fmt: skip
         indexes = [
             models.Index(fields=["owner", "-id"], name="order_owner"),
@@ -129,7 +138,7 @@ class OrderEvent(AppendOnly):
 class Fill(Owned, AppendOnly):
     """One execution. The exchange's trade id, on its account and market, is what makes it one.
 
-    Written once but for the fee, which some exchanges tell later.
+    Written once but for the fee and what it realised, which some exchanges tell later.
     """
 
     account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="fills")
@@ -144,6 +153,9 @@ class Fill(Owned, AppendOnly):
     quantity = MoneyField()
     fee = MoneyField(null=True, help_text="Empty: not known yet. Negative: a rebate.")
     fee_asset = models.CharField(max_length=32, blank=True)
+    realized_pnl = MoneyField(
+        "realised PnL", null=True, help_text="Of a contract, in its settle asset, before the fee. Empty: not told."
+    )
     liquidity = models.CharField(max_length=8, blank=True)
     at = models.DateTimeField(help_text="The exchange's time.")
 

@@ -28,9 +28,9 @@ class Difference(Owned):
 
     account = models.ForeignKey(ExchangeAccount, on_delete=models.PROTECT, related_name="differences")
     kind = models.CharField(max_length=16, choices=choices(DifferenceKind))
-    key = models.CharField(max_length=64, help_text="The asset or the order's id.")
+    key = models.CharField(max_length=64, help_text="The asset, the contract or the order's id.")
     market = models.CharField(max_length=100, blank=True, default="")
-    asset = models.CharField(max_length=32, blank=True, default="")
+    asset = models.CharField(max_length=64, blank=True, default="", help_text="As the ledger names it.")
     ours = MoneyField(null=True, help_text="What our ledger says.")
     theirs = MoneyField(null=True, help_text="What the exchange says.")
     amount = MoneyField(null=True, help_text="Theirs less ours.")

@@ -10,7 +10,7 @@ from bots.models.base import AppendOnly, Owned, OwnedQuerySet, choices, one_of
 from bots.models.bot import Bot
 from trading.messages import TradeMode, TradeState
 
-UNFINISHED_TRADES = (TradeState.OPEN.value, TradeState.REPAIRING.value)
+UNFINISHED_TRADES = (TradeState.OPEN.value, TradeState.HOLDING.value, TradeState.REPAIRING.value)
 
 
 class Decision(Owned, AppendOnly):

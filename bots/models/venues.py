@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +14,9 @@ from django.db.models import F, Q
 
 from bots.fields import Between, MoneyField
 from risk.policy.tradability import Listing, Network, Ruling
-from trading import config, instruments
+from trading import config, instruments, margin
+
+D = Decimal
 
 CODE = RegexValidator(
     r"\A[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?\Z",
@@ -194,6 +197,10 @@ class Market(models.Model):
     active = models.BooleanField(default=True, help_text="The exchange trades it now.")
     listed = models.BooleanField(default=True, help_text="The exchange still lists it, be it halted or not.")
     synced_at = models.DateTimeField(null=True, editable=False)
+    margin_tiers = models.JSONField(
+        default=list, blank=True, editable=False,
+        help_text="A contract's tiers: from which value, to which, its maintenance rate, the largest leverage.",
+    )  # fmt: skip
 
     class Meta:
         ordering = ("exchange__code", "symbol")
@@ -209,6 +216,11 @@ class Market(models.Model):
 
     def __str__(self) -> str:
         return f"{self.symbol} on {self.exchange}"
+
+    @property
+    def tiers(self) -> tuple[margin.Tier, ...]:
+        """Return the margin tiers that its exchange last told; empty if none are known."""
+        return margin.tiers_of((D(floor), D(cap), D(rate), most) for floor, cap, rate, most in self.margin_tiers)
 
     def to_engine(self) -> instruments.Market:
         """Return the engine's value; needs ``exchange`` loaded."""
@@ -228,4 +240,5 @@ class Market(models.Model):
             taker_fee=self.taker_fee,
             maker_fee=self.maker_fee,
             active=self.active,
+            tiers=self.tiers,
         )

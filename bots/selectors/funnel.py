@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from django.db.models import Count, Q, Sum
 from django.utils import timezone
 
-from bots.decision_words import words_of
+from bots.decision_words import figure_words, words_of
 from bots.models import Bot, Decision, DecisionCount, Trade
 from bots.selectors.profits import midnight_utc
 from trading.messages import AT_DEPTH, COMPARED, PAID
@@ -155,6 +155,11 @@ class Report(NamedTuple):
     latest: Decision | None
 
     @property
+    def latest_figures(self) -> list[tuple[str, str]]:
+        """The figures of the latest refusal, for reading."""
+        return [] if self.latest is None else [figure_words(*figure) for figure in self.latest.figures.items()]
+
+    @property
     def traded(self) -> int:
         return self.funnel.count("traded")
 
@@ -214,6 +219,9 @@ def why_report(*, owner_id: int, start: datetime, bot: Bot | None = None) -> Rep
         chosen["bot_id"] = bot.pk
     counts = _counts(start, chosen)
     trades = _trades(start, chosen)
+    for key, traded in trades.items():  # a trade is there some seconds before it is counted
+        some = counts.setdefault(key, Counter())
+        some[TAKEN] = max(some[TAKEN], traded.opened)
     shown = [row for row in bots.values() if bot is None or row.pk == bot.pk]
     pairs = _by(counts, lambda key: key[1:])
     pair_trades = _trades_by(trades, lambda key: key[1:])
@@ -254,6 +262,7 @@ def _counts(start: datetime, chosen: Mapping[str, Any]) -> dict[Key, Counter[str
 
 def _trades(start: datetime, chosen: Mapping[str, Any]) -> dict[Key, Traded]:
     rows = Trade.objects.filter(opened_at__gte=start, **chosen).order_by().values_list("bot_id", "base", "quote")
+    rows = rows.exclude(bot__strategy=Bot.Strategy.MANUAL)  # no opportunity led to those
     profitable = Count("pk", filter=Q(realised_profit__gt=0, closed_at__isnull=False))
     return {
         (bot_id, base, quote): Traded(opened, won)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
 from bots.fields import exact_sum
 from bots.models import UNFINISHED_TRADES, Balance, Bot, Decision, Fill, Order, Trade
+from bots.selectors.pairs import pairs_data
 from bots.selectors.profits import profit_lines
 from bots.selectors.risk import breakers_data, switches_data
 from bots.selectors.totals import figures_today
@@ -58,10 +59,11 @@ def opportunities_data(*, owner_id: int) -> list[dict[str, Any]]:
     newest: dict[tuple[int, str, str], Decision] = {}
     for row in rows:
         newest.setdefault((row.bot_id, row.buy_market, row.sell_market), row)
-    return [_opportunity_data(row) for row in list(newest.values())[:OPPORTUNITIES]]
+    return [opportunity_data(row) for row in list(newest.values())[:OPPORTUNITIES]]
 
 
-def _opportunity_data(row: Decision) -> dict[str, Any]:
+def opportunity_data(row: Decision) -> dict[str, Any]:
+    """Return one decision; needs ``bot`` loaded."""
     return {
         "bot_id": row.bot_id,
         "bot": row.bot.name,
@@ -82,9 +84,12 @@ def _opportunity_data(row: Decision) -> dict[str, Any]:
     }
 
 
-def trades_shown(*, owner_id: int) -> list[Trade]:
-    """Return the newest trades, then what is older and not finished or holds something unhedged."""
-    trades = Trade.objects.filter(owner_id=owner_id).select_related("bot").order_by("-id")
+def trades_shown(*, owner_id: int, modes: Collection[str] | None = None) -> list[Trade]:
+    """Return the newest trades (of some trade modes), then what is older and not finished or unhedged."""
+    trades = Trade.objects.filter(owner_id=owner_id).order_by("-id")
+    trades = trades.select_related("bot", "basis__spot__exchange", "basis__perp__exchange")
+    if modes is not None:
+        trades = trades.filter(mode__in=modes)
     newest = list(trades[:TRADES])
     if len(newest) < TRADES:
         return newest
@@ -96,7 +101,7 @@ def trades_shown(*, owner_id: int) -> list[Trade]:
 
 
 def trades_data(trades: Iterable[Trade]) -> list[dict[str, Any]]:
-    """Return trades with their legs; two queries for all of them. Needs ``bot`` loaded."""
+    """Return trades with their legs and how their pairs stand; three queries. Needs ``bot`` and ``basis`` loaded."""
     rows = list(trades)
     orders: defaultdict[int | None, list[Order]] = defaultdict(list)
     found = Order.objects.filter(trade__in=rows).select_related("market__exchange")
@@ -106,10 +111,14 @@ def trades_data(trades: Iterable[Trade]) -> list[dict[str, Any]]:
     fills = Fill.objects.filter(order__trade__in=rows, fee__isnull=False)
     for order_id, asset, fee in fills.values_list("order", "fee_asset", "fee"):
         fees[order_id][asset] = exact_sum([fees[order_id].get(asset, Decimal(0)), fee or Decimal(0)])
-    return [_trade_data(row, [_leg_data(order, fees[order.pk]) for order in orders[row.pk]]) for row in rows]
+    pairs = pairs_data(rows, orders)
+    return [
+        _trade_data(row, [_leg_data(order, fees[order.pk]) for order in orders[row.pk]], pairs.get(row.pk))
+        for row in rows
+    ]
 
 
-def _trade_data(trade: Trade, legs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _trade_data(trade: Trade, legs: Sequence[dict[str, Any]], pair: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "id": trade.trade_id,
         "bot_id": trade.bot_id,
@@ -129,6 +138,7 @@ def _trade_data(trade: Trade, legs: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "opened_at": unix(trade.opened_at),
         "closed_at": None if trade.closed_at is None else unix(trade.closed_at),
         "legs": list(legs),
+        "pair": pair,
     }
 
 
@@ -149,6 +159,7 @@ def _leg_data(order: Order, fees: dict[str, Decimal]) -> dict[str, Any]:
         "fee_asset": asset,
         "state": order.state,
         "client_order_id": order.client_order_id,
+        "path": order.path,
     }
 
 

@@ -14,6 +14,7 @@ from django.utils import timezone
 from bots.fields import MoneySum, exact_sum, plain
 from bots.models import ALL_TIME, ProfitTotal, Trade, span_start
 from bots.times import unix
+from risk.policy.threshold import Day
 
 LINE_HOURS = 24
 LINE_POINTS = 500
@@ -42,6 +43,25 @@ def profits_ever(totals: QuerySet[ProfitTotal]) -> Profits:
 def profits_since(totals: QuerySet[ProfitTotal], start: datetime) -> Profits:
     """Return what was realised since ``start``, to the span it is in; at most a day ago."""
     return _sums(totals.filter(start__gte=span_start(start)))
+
+
+def profit_days(*, owner_id: int, now: datetime | None = None) -> dict[str, dict[str, Day]]:
+    """Return the present UTC day of all an owner's bots, by mode and quote asset: its result, and how high it was.
+
+    The peak is that of the ends of spans: what was earned and lost again within one span is not in it.
+    """
+    midnight = midnight_utc(now)
+    number = (midnight - ALL_TIME).days
+    spans: defaultdict[tuple[str, str, datetime], list[Decimal]] = defaultdict(list)
+    rows = ProfitTotal.objects.filter(owner_id=owner_id, start__gte=midnight).order_by("start")
+    for mode, quote, start, profit in rows.values_list("mode", "quote", "start", "profit"):
+        spans[mode, quote, start].append(profit)
+    days: defaultdict[str, dict[str, Day]] = defaultdict(dict)
+    for (mode, quote, _), profits in spans.items():
+        before = days[mode].get(quote, Day(number=number))
+        realised = exact_sum([before.realised, *profits])
+        days[mode][quote] = Day(number=number, realised=realised, peak=max(before.peak, realised))
+    return dict(days)
 
 
 def profit_lines(*, owner_id: int, now: datetime | None = None) -> ProfitLines:

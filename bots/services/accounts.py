@@ -14,6 +14,8 @@ from bots import vault
 from bots.models import UNFINISHED_ORDERS, Exchange, ExchangeAccount, Order
 from bots.services.audit import ADDITION, DELETION, audit_record, owner_check
 from bots.services.hints import engine_hint
+from bots.services.margins import margins_request
+from bots.services.unfolding import intents_settle
 from bots.services.validation import assign, refuse, save_checked
 from bots.services.wallets import wallets_request
 from bots.times import from_ns
@@ -21,6 +23,8 @@ from trading.config import Credentials
 
 _SETTABLE = frozenset({"label", "paper_balances", "enabled"})
 _SECRET = re.compile(r"[\x21-\x7e]+")
+_PEM = re.compile(r"-----BEGIN (?P<kind>[A-Z ]+)-----(?P<body>[A-Za-z0-9+/=\s]+)-----END (?P=kind)-----")
+PEM_LINE = 64  # RFC 7468, 2
 MAX_KEY, MAX_SECRET = 256, 4096
 
 
@@ -90,17 +94,28 @@ def credentials_set(*, account: ExchangeAccount, actor: User | None, credentials
             )  # fmt: skip
             audit_record(actor=actor, subject=account, message="Set credentials; disarmed.")
             wallets_request(exchange_id=account.exchange_id)
+            margins_request(exchange_id=account.exchange_id)
     except IntegrityError:
         raise taken from None
     engine_hint(account.owner_id)
     return account
 
 
+def _pem(secret: str) -> str:
+    """Return a private key with its lines as they belong; a field of one line loses their breaks. Else as given."""
+    found = _PEM.fullmatch(secret)
+    if found is None:
+        return secret
+    body = "".join(found["body"].split())
+    lines = [body[start : start + PEM_LINE] for start in range(0, len(body), PEM_LINE)]
+    return "\n".join((f"-----BEGIN {found['kind']}-----", *lines, f"-----END {found['kind']}-----", ""))
+
+
 def _credentials_clean(credentials: Credentials) -> Credentials:
     """Trim what was pasted and refuse what cannot be a key."""
     parts = {
         "api_key": (credentials.api_key.strip(), MAX_KEY, True),
-        "secret": (credentials.secret.strip(), MAX_SECRET, True),
+        "secret": (_pem(credentials.secret.strip()), MAX_SECRET, True),
         "passphrase": (credentials.passphrase.strip(), MAX_KEY, False),
     }
     errors = {}
@@ -181,17 +196,20 @@ def account_delete(*, account: ExchangeAccount, actor: User | None) -> None:
     """
     owner_check(actor=actor, owner_id=account.owner_id)
     orders = Order.objects.filter(account=account)
-    waiting = list(orders.filter(state__in=UNFINISHED_ORDERS).values_list("client_order_id", flat=True)[:5])
-    if waiting:
-        raise refuse(f"{account.label} has orders that are not finished: {', '.join(waiting)}. Stop its bots first.")
     with transaction.atomic():
-        history = (orders, account.fills, account.ledger_entries, account.differences)
+        intents_settle(owner_id=account.owner_id)
+        waiting = list(orders.filter(state__in=UNFINISHED_ORDERS).values_list("client_order_id", flat=True)[:5])
+        if waiting:
+            names = ", ".join(waiting)
+            raise refuse(f"{account.label} has orders that are not finished: {names}. Stop its bots first.")
+        history = (orders, account.fills, account.ledger_entries, account.incomes, account.differences)
         if any(rows.exists() for rows in history):
             credentials_clear(account=account, actor=actor)
             account_update(account=account, actor=actor, enabled=False)
             return
         audit_record(actor=actor, subject=account, message="Deleted.", flag=DELETION)
         account.balances.all().delete()
+        account.positions.all().delete()
         account.delete()
         engine_hint(account.owner_id)
 

@@ -13,11 +13,15 @@ from django.db import transaction
 from django.utils import timezone
 
 from bots.models import UNFINISHED_TRADES, Bot, Command, Exchange, ExchangeAccount, Market, TradingPair
+from bots.selectors.desks import desk_accounts
 from bots.services import locks
 from bots.services.audit import ADDITION, DELETION, audit_record, owner_check
 from bots.services.commands import command_create
 from bots.services.hints import engine_hint
+from bots.services.tradability import bot_routes
+from bots.services.unfolding import intents_settle
 from bots.services.validation import assign, refuse, save_checked
+from trading.arbitrage.basis import pair_refusal
 
 logger = logging.getLogger("arb.bots")
 
@@ -26,6 +30,9 @@ PARAMETERS = frozenset(
         "min_net_edge_bps", "max_edge_bps", "max_trade_notional", "max_book_age_ms", "max_open_trades", "cooldown_ms",
         "price_tolerance_bps", "order_timeout_ms", "leg_policy", "repair_tolerance_bps", "completion_seconds",
         "unwind_tolerance_bps", "unwind_seconds", "max_repair_loss", "require_open_wallets",
+        "basis_exit_bps", "basis_min_funding_bps", "basis_funding_hours", "basis_slippage_bps", "basis_max_hold_hours",
+        "basis_leverage", "basis_min_liquidation_bps", "basis_close_orphan",
+        "adaptive_completion", "limit_buy_seconds", "limit_sell_seconds",
     }
 )  # fmt: skip
 _SETTABLE = PARAMETERS | {"name", "strategy", "mode"}
@@ -49,6 +56,7 @@ def bot_create(
     with transaction.atomic():
         bot = Bot(owner=owner, name=name, mode=mode)
         assign(bot, parameters, _SETTABLE)
+        _strategy_check(bot)
         save_checked(bot)
         _relations_set(bot, pairs=list(pairs), accounts=list(accounts))
         audit_record(actor=actor, subject=bot, message=f"Created ({mode}).", flag=ADDITION)
@@ -67,6 +75,8 @@ def bot_update(
     owner_check(actor=actor, owner_id=bot.owner_id)
     with transaction.atomic():
         changed = assign(bot, values, _SETTABLE)
+        if "strategy" in changed:
+            _strategy_check(bot)
         if changed:
             save_checked(bot)
         new_pairs = None if pairs is None else list(pairs)
@@ -79,6 +89,11 @@ def bot_update(
         audit_record(actor=actor, subject=bot, message=f"Changed {', '.join(changed)}.")
         engine_hint(bot.owner_id)
     return bot
+
+
+def _strategy_check(bot: Bot) -> None:
+    if bot.strategy == Bot.Strategy.MANUAL:
+        raise refuse("A bot for trades by hand is made by the first of them: choose another.", field="strategy")
 
 
 def _relations_set(
@@ -113,6 +128,9 @@ def bot_check(*, bot: Bot) -> None:
 
     Raises ValidationError.
     """
+    if bot.strategy == Bot.Strategy.MANUAL:
+        _desk_check(bot)
+        return
     accounts = list(bot.accounts.select_related("exchange"))
     accounts_check(owner_id=bot.owner_id, accounts=accounts)
     pairs = list(bot.pairs.all())
@@ -121,6 +139,9 @@ def bot_check(*, bot: Bot) -> None:
         raise refuse(f"{bot.name} cannot start: it needs at least {missing}.")
     for account in accounts:
         _account_check(bot, account)
+    if bot.strategy == Bot.Strategy.BASIS:
+        _pairs_check(bot)
+        return
     exchanges = [account.exchange for account in accounts]
     listed = Counter(Market.objects.filter(exchange__in=exchanges, active=True).values_list("base_id", "quote_id"))
     if not any(listed[pair.base_id, pair.quote_id] >= 2 for pair in pairs):
@@ -128,6 +149,23 @@ def bot_check(*, bot: Bot) -> None:
             f"{bot.name} cannot start: none of its pairs has two markets on its exchanges. "
             "Add an account on another exchange or another pair, or synchronise the markets."
         )
+
+
+def _pairs_check(bot: Bot) -> None:
+    """Refuse a spot-against-perpetual bot without a spot market and a perpetual of one pair."""
+    markets = bot_routes(bot).markets
+    if not any(not pair_refusal(spot, perp) for spot in markets for perp in markets):
+        raise refuse(
+            f"{bot.name} cannot start: none of its pairs has a spot market and a linear perpetual on its exchanges. "
+            "Add an account on the exchange that lacks, or another pair, or synchronise the markets."
+        )
+
+
+def _desk_check(bot: Bot) -> None:
+    """Refuse a bot for trades by hand without an account; each trade's own account is checked with the trade."""
+    if not desk_accounts(owner_id=bot.owner_id, mode=bot.mode).exists():
+        wanted = "enabled account with credentials" if bot.mode == Bot.Mode.LIVE else "enabled account"
+        raise refuse(f"{bot.name} cannot start: its owner has no {wanted}; add one first.")
 
 
 def _account_check(bot: Bot, account: ExchangeAccount) -> None:
@@ -190,6 +228,7 @@ def bot_delete(*, bot: Bot, actor: User | None) -> None:
     """
     owner_check(actor=actor, owner_id=bot.owner_id)
     with transaction.atomic():
+        intents_settle(owner_id=bot.owner_id)
         row = locks.bot_lock(bot_id=bot.pk)
         if row.desired_state == Bot.Desired.RUNNING or row.trades.filter(state__in=UNFINISHED_TRADES).exists():
             raise refuse(f"{row.name} is running: stop it and wait for its trades to end before deleting it.")

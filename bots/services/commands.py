@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.db.models import F
 from django.utils import timezone
 
-from bots.models import Command
+from bots.models import BY_HAND, Command
 from bots.services.hints import engine_hint
+from bots.services.inserting import insert_unless_there
 from bots.services.validation import refuse
 
 RESULT_LENGTH = 2000
+_OWNER = -1  # stands for the owner where a statement is written once for all
 
 
 def command_create(
@@ -21,24 +26,52 @@ def command_create(
 ) -> Command:
     """Ask for something and wake the engine. The same idempotency key again returns the first command.
 
+    ``asked`` in a payload is what makes two requests the same; without it all of the payload does.
+
     Raises
     ------
     ValidationError
         If the key was used for something else.
     """
-    command, created = Command.objects.get_or_create(
-        idempotency_key=idempotency_key or secrets.token_hex(16),
-        defaults={"owner_id": owner_id, "kind": kind, "payload": payload, "requested_by": actor},
-    )
-    if not created and (command.owner_id, command.kind, command.payload) != (owner_id, kind, payload):
-        raise refuse(f"The idempotency key {idempotency_key!r} was used for another request: use a new one.")
-    engine_hint(owner_id)
+    key = idempotency_key or secrets.token_hex(16)
+    command = Command(owner_id=owner_id, kind=kind, payload=payload, requested_by=actor, idempotency_key=key)
+    if not insert_unless_there(command):
+        known = command_known(owner_id=owner_id, kind=kind, payload=payload, idempotency_key=key)
+        assert known is not None  # commands are kept for good
+        command = known
+    engine_hint(owner_id, by_hand=kind in BY_HAND)
     return command
 
 
-def commands_pending(*, owner_id: int) -> list[Command]:
-    """Return what waits for an owner's engine, oldest first."""
-    return list(Command.objects.filter(owner_id=owner_id, status=Command.Status.PENDING).order_by("id")[:500])
+def command_known(*, owner_id: int, kind: str, payload: Mapping[str, Any], idempotency_key: str) -> Command | None:
+    """Return the command whose key this is, None if it is new; raises ValidationError if it asks for something else."""
+    known = Command.objects.filter(idempotency_key=idempotency_key).first()
+    if known is None:
+        return None
+    if (known.owner_id, known.kind, _asked(known.payload)) != (owner_id, kind, _asked(payload)):
+        raise refuse(f"The idempotency key {idempotency_key!r} was used for another request: use a new one.")
+    return known
+
+
+def _asked(payload: Mapping[str, Any]) -> Any:
+    return payload.get("asked", payload)
+
+
+def commands_pending(*, owner_id: int, kinds: Collection[str] = ()) -> list[Command]:
+    """Return what waits for an owner's engine, oldest first; only of some ``kinds`` where they are given.
+
+    ``trade_of_ticket`` of each is the id of the trade that it has led to already, None if there is none.
+    """
+    sql, parameters = _pending(frozenset(kinds))
+    return list(Command.objects.raw(sql, [owner_id if one == _OWNER else one for one in parameters]))
+
+
+@lru_cache(maxsize=4)
+def _pending(kinds: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement and its parameters; writing it takes longer than running it, while a person waits."""
+    rows = Command.objects.filter(owner_id=_OWNER, status=Command.Status.PENDING).order_by("id")
+    wanted = rows.filter(kind__in=sorted(kinds)) if kinds else rows
+    return wanted.annotate(trade_of_ticket=F("ticket__trade__trade_id"))[:500].query.sql_with_params()
 
 
 def command_finish(*, command_id: int, failed: bool = False, result: str = "") -> bool:

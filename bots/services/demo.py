@@ -89,7 +89,9 @@ def demo_seed(*, exchanges: Sequence[DemoExchange], credentials: CredentialsFact
     with transaction.atomic():
         installation_get()
         roles_sync()
-        rows = [_exchange_ready(exchange) for exchange in exchanges]
+        ready = [(_exchange_ready(exchange), exchange) for exchange in exchanges]
+        rows = [row for row, exchange in ready if any(market.kind == "spot" for market in exchange.markets)]
+        contracts = [row for row, _ in ready if row not in rows]
         users = [_user_ready(OPERATOR, operator=True)]
         pairs = pairs_across(rows)
         for username, bots in _BOTS.items():
@@ -97,6 +99,8 @@ def demo_seed(*, exchanges: Sequence[DemoExchange], credentials: CredentialsFact
             users.append(demo_user)
             owner = User.objects.get(username=username)
             live = [_account_ready(owner, row, LIVE, credentials(row.code, username)) for row in rows]
+            for row in contracts:  # no bot's: for trades by hand, with the exchange's simulated money or on paper
+                _account_ready(owner, row, LIVE, credentials(row.code, username), paper_balances={QUOTE: PAPER_QUOTE})
             modes = {bot.mode for bot in bots}
             paper = [_account_ready(owner, row, PAPER, None) for row in rows] if Bot.Mode.PAPER in modes else []
             for bot in bots:
@@ -156,7 +160,14 @@ def _user_ready(username: str, *, operator: bool) -> DemoUser:
     return DemoUser(username, role, password)
 
 
-def _account_ready(owner: User, exchange: Exchange, label: str, credentials: Credentials | None) -> ExchangeAccount:
+def _account_ready(
+    owner: User,
+    exchange: Exchange,
+    label: str,
+    credentials: Credentials | None,
+    *,
+    paper_balances: dict[str, str] | None = None,
+) -> ExchangeAccount:
     account = ExchangeAccount.objects.filter(owner=owner, exchange=exchange, label=label).first()
     if account is not None:
         return account
@@ -166,7 +177,7 @@ def _account_ready(owner: User, exchange: Exchange, label: str, credentials: Cre
         exchange=exchange,
         label=label,
         credentials=credentials,
-        paper_balances=None if credentials else _paper_balances(exchange),
+        paper_balances=paper_balances or (None if credentials else _paper_balances(exchange)),
     )
 
 

@@ -14,6 +14,7 @@ from bots.services.commands import command_create
 from bots.services.ledger import equity_book
 from bots.services.ledger_sums import ledger_balances
 from bots.services.validation import refuse
+from trading.execution.reconciliation import OF_LEDGER
 
 SETTLE = "bots.settle_difference"
 REASON_LENGTH = 500
@@ -21,6 +22,9 @@ _CAUSES = {
     Difference.Cause.DEPOSIT.value: LedgerEntry.Cause.DEPOSIT,
     Difference.Cause.WITHDRAWAL.value: LedgerEntry.Cause.WITHDRAWAL,
     Difference.Cause.MANUAL_TRADE.value: LedgerEntry.Cause.MANUAL_TRADE,
+    Difference.Cause.LIQUIDATION.value: LedgerEntry.Cause.FORCED,
+    Difference.Cause.DELEVERAGING.value: LedgerEntry.Cause.FORCED,
+    Difference.Cause.SETTLEMENT.value: LedgerEntry.Cause.FORCED,
 }
 
 
@@ -42,7 +46,7 @@ def difference_adopt(*, difference: Difference, actor: User, reason: str = "") -
     Raises
     ------
     ValidationError
-        If it is not a difference of balances, or was closed otherwise.
+        If it is not a difference of balances or positions, or was closed otherwise.
     """
     _may(difference, actor)
     why = reason_clean(reason, required=False)
@@ -51,8 +55,10 @@ def difference_adopt(*, difference: Difference, actor: User, reason: str = "") -
         if row.state == Difference.State.ADOPTED:
             return False
         _open_check(row)
-        if row.kind != Difference.Kind.BALANCE.value or not row.amount:
-            raise refuse("Only a difference of balances can be adopted: dismiss this one once you have looked at it.")
+        if row.kind not in OF_LEDGER or not row.amount:
+            raise refuse(
+                "Only a difference of balances or positions can be adopted: dismiss this one after a look at it."
+            )
         before = ledger_balances(account_id=row.account_id).get(row.asset, 0)
         equity_book(
             account=row.account,

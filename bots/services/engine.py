@@ -4,35 +4,44 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db.models import F, Q, QuerySet
+from django.db.models import Q, QuerySet
 
 from bots import vault
 from bots.models import UNFINISHED_ORDERS, Bot, ExchangeAccount, Market, Order, Trade
-from bots.selectors import midnight_utc, profits_since, trades_unfinished
+from bots.selectors import midnight_utc, profit_days, profits_since, trades_left_exposed, trades_unfinished
+from bots.selectors.desks import desk_accounts, desk_markets
 from bots.services.bots import bot_observe
+from bots.services.evidence import past_results
 from bots.services.installation import installation_get
 from bots.services.risk_picture import risk_picture
-from bots.services.tradability import bot_routes
+from bots.services.tradability import BotRoutes, bot_routes
+from bots.services.unfolding import intents_unfold
 from risk.selectors import limit_bounds, limits_apply, pairs_allowed
+from trading.basis import BasisRules
 from trading.config import AccountConfig, BotConfig, OwnerConfig
+from trading.execution.pricing import WorkingStyle
 from trading.instruments import money
-from trading.messages import TradeState
+from trading.messages import TradeMode, WorstCase
 
 logger = logging.getLogger("arb.engine")
 
 RECORD_TRADES = 1000  # an owner's newest, from which routes have their record of trades won and lost
 
 
-def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
+def engine_config(*, owner_id: int, token: int = 0, starting: bool = False) -> OwnerConfig:
     """Return the accounts and the bots that should run for an owner, limits applied.
 
+    ``starting`` adds what only an engine that begins asks for: the day so far and the newest results.
+
     A bot whose accounts cannot be used (disabled, or credentials that no key opens) is left out and told why in its
-    observed state; the others run.
+    observed state; the others run. What is journaled of the owner's orders is unfolded first.
     """
+    intents_unfold(owner_id=owner_id)
     bots = list(
         Bot.objects.filter(owner_id=owner_id, owner__is_active=True, desired_state=Bot.Desired.RUNNING)
         .prefetch_related("accounts__exchange", "pairs")
@@ -40,23 +49,28 @@ def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
     )
     usable: dict[int, AccountConfig] = {}
     problems: dict[int, str] = {}
-    for account in {account.pk: account for bot in bots for account in bot.accounts.all()}.values():
+    used = {bot.pk: _accounts_of(bot) for bot in bots}
+    for account in {account.pk: account for accounts in used.values() for account in accounts}.values():
         try:
             usable[account.pk] = _account_config(account)
         except vault.CredentialsUnreadable as problem:
             problems[account.pk] = f"Account {account.label}: {problem}."
         except _Disabled as problem:
             problems[account.pk] = str(problem)
-    exposed, records = _exposed(owner_id), _records(owner_id)
+    left, records = trades_left_exposed(owner_id=owner_id), _records(owner_id)
+    exposed: defaultdict[int, dict[str, str]] = defaultdict(dict)
+    for trade in left:
+        exposed[trade.bot_id][trade.trade_id] = trade.reason
     configs = []
     for bot in bots:
-        reasons = [problems[account.pk] for account in bot.accounts.all() if account.pk in problems]
-        if reasons:
+        reasons = [problems[account.pk] for account in used[bot.pk] if account.pk in problems]
+        if reasons and bot.strategy != Bot.Strategy.MANUAL:  # which trades with its other accounts
             if bot_observe(bot_id=bot.pk, state=Bot.Observed.BLOCKED, reason=reasons[0]):
                 logger.warning("bot %s is not run: %s", bot.pk, reasons[0])
             continue
-        configs.append(_bot_config(bot, exposed.get(bot.pk, {}), records.get(bot.pk, {})))
-    wanted = {account_id for config in configs for account_id in config.accounts.values()}
+        accounts = [account for account in used[bot.pk] if account.pk in usable]
+        configs.append(_bot_config(bot, accounts, exposed.get(bot.pk, {}), records.get(bot.pk, {})))
+    wanted = {account_id for config in configs for account_id in (*config.accounts.values(), *config.desk_accounts)}
     wanted |= _accounts_unfinished(owner_id, usable)
     return OwnerConfig(
         owner_id=owner_id,
@@ -67,6 +81,9 @@ def engine_config(*, owner_id: int, token: int = 0) -> OwnerConfig:
         live_allowed=settings.ARB_ALLOW_LIVE_ORDERS,
         max_loop_lag_seconds=settings.ARB_MAX_LOOP_LAG_SECONDS,
         risk=risk_picture(owner_id),
+        today=profit_days(owner_id=owner_id) if starting else {},
+        results=past_results(owner_id=owner_id) if starting else (),
+        left_exposed=tuple(_worst_case(trade) for trade in left),
         markets=tuple(
             row.to_engine()
             for row in Market.objects.filter(orders__in=_orders_unfinished(owner_id))
@@ -119,13 +136,24 @@ def _account_config(account: ExchangeAccount, *, even_disabled: bool = False) ->
     )
 
 
-def _exposed(owner_id: int) -> dict[int, dict[str, str]]:
-    """Return each bot's trades that were left exposed since it was last started, with the reason, by trade id."""
-    rows = Trade.objects.filter(owner_id=owner_id, state=TradeState.EXPOSED, closed_at__gte=F("bot__desired_at"))
-    found: defaultdict[int, dict[str, str]] = defaultdict(dict)
-    for bot_id, trade_id, reason in rows.order_by("pk").values_list("bot_id", "trade_id", "reason"):
-        found[bot_id][trade_id] = reason
-    return found
+def _worst_case(trade: Trade) -> WorstCase:
+    """Return what an exposed trade holds at its worst: its residual, and what orders may fill yet, at the dearest."""
+    orders = list(trade.orders.all())
+    low = high = trade.residual_base
+    for order in orders:
+        if order.state in UNFINISHED_ORDERS:
+            rest = (order.quantity - order.filled) * order.market.contract_size
+            low, high = (low, high + rest) if order.side == "buy" else (low - rest, high)
+    return WorstCase(
+        trade_id=trade.trade_id,
+        base=trade.base,
+        quote=trade.quote,
+        notional=max(abs(low), abs(high))
+        * max((order.average_price or order.price for order in orders), default=Decimal(0)),
+        exchanges=tuple(sorted({order.market.exchange.code for order in orders})),
+        accounts=tuple(sorted({order.account_id for order in orders})),
+        paper=trade.mode == TradeMode.PAPER,
+    )
 
 
 def _records(owner_id: int) -> dict[int, dict[str, tuple[int, int]]]:
@@ -140,9 +168,37 @@ def _records(owner_id: int) -> dict[int, dict[str, tuple[int, int]]]:
     return found
 
 
-def _bot_config(bot: Bot, exposed: Mapping[str, str], record: Mapping[str, tuple[int, int]]) -> BotConfig:
-    accounts = {account.exchange.code: account.pk for account in bot.accounts.all()}
-    routes = bot_routes(bot)
+def _accounts_of(bot: Bot) -> list[ExchangeAccount]:
+    """Return what a bot trades with: its own accounts, or by hand all that its owner may."""
+    if bot.strategy == Bot.Strategy.MANUAL:
+        return list(desk_accounts(owner_id=bot.owner_id, mode=bot.mode))
+    return list(bot.accounts.all())
+
+
+def _basis_rules(bot: Bot) -> BasisRules:
+    return BasisRules(
+        min_entry_bps=float(bot.min_net_edge_bps),
+        exit_bps=float(bot.basis_exit_bps),
+        min_funding_bps=float(bot.basis_min_funding_bps),
+        funding_hours=float(bot.basis_funding_hours),
+        slippage_bps=float(bot.basis_slippage_bps),
+        max_hold_hours=float(bot.basis_max_hold_hours),
+        leverage=bot.basis_leverage,
+        min_liquidation_bps=float(bot.basis_min_liquidation_bps),
+        close_orphan=bot.basis_close_orphan,
+    )
+
+
+def _bot_config(
+    bot: Bot, used: Sequence[ExchangeAccount], exposed: Mapping[str, str], record: Mapping[str, tuple[int, int]]
+) -> BotConfig:
+    by_hand = bot.strategy == Bot.Strategy.MANUAL
+    accounts = {account.exchange.code: account.pk for account in used}
+    if by_hand:
+        markets = desk_markets(owner_id=bot.owner_id, mode=bot.mode)
+        routes = BotRoutes(tuple(market.to_engine() for market in markets), {}, {})
+    else:
+        routes = bot_routes(bot)
     parameters: dict[str, Any] = {
         "min_net_edge_bps": float(bot.min_net_edge_bps),
         "max_edge_bps": float(bot.max_edge_bps),
@@ -157,7 +213,10 @@ def _bot_config(bot: Bot, exposed: Mapping[str, str], record: Mapping[str, tuple
         "unwind_tolerance_bps": float(bot.unwind_tolerance_bps),
         "unwind_seconds": float(bot.unwind_seconds),
         "max_repair_loss": bot.max_repair_loss,
+        "adaptive_completion": bot.adaptive_completion,
+        "working": WorkingStyle(buy_seconds=float(bot.limit_buy_seconds), sell_seconds=float(bot.limit_sell_seconds)),
         "order_timeout_ms": float(bot.order_timeout_ms),
+        "basis": _basis_rules(bot),
         "realised_today": profits_since(bot.profits.all(), midnight_utc()),
         "exposed": exposed,
         "record": record,
@@ -165,7 +224,14 @@ def _bot_config(bot: Bot, exposed: Mapping[str, str], record: Mapping[str, tuple
         "unproven": routes.unproven,
     }
     config = BotConfig(
-        bot_id=bot.pk, name=bot.name, mode=bot.mode, markets=routes.markets, accounts=accounts, **parameters
+        bot_id=bot.pk,
+        name=bot.name,
+        mode=bot.mode,
+        strategy=bot.strategy,
+        markets=routes.markets,
+        accounts={} if by_hand else accounts,
+        desk_accounts=tuple(sorted(account.pk for account in used)) if by_hand else (),
+        **parameters,
     )
     pairs = {f"{market.base}/{market.quote}" for market in routes.markets}
     bounds = limit_bounds(owner_id=bot.owner_id, bot_id=bot.pk, exchanges=accounts.keys(), pairs=pairs)

@@ -22,8 +22,9 @@ from django.utils import timezone
 from bots.fields import EXACT, exact_sum
 from bots.models import ExchangeAccount, Fill, Market, Order, OrderEvent, OwnerLease
 from bots.services import locks
+from bots.services.forced import orders_made
 from bots.services.guard import retried_once
-from bots.services.ledger import fees_book, fills_book
+from bots.services.ledger import fees_book, fills_book, realised_book
 from bots.times import from_ns
 from bots.venue_keys import markets_by_key
 from trading import messages
@@ -78,6 +79,14 @@ def events_apply(*, owner_id: int, batch: Sequence[Reported], token: int | None 
 def _apply(owner_id: int, chunk: Sequence[Reported], token: int | None) -> int:
     with transaction.atomic():
         found = _find(owner_id, chunk)
+        made = orders_made(
+            owner_id=owner_id,
+            token=token or 0,
+            events=[event for event, _ in chunk if event.account_id in found.accounts],
+            known=found.orders,
+            markets=found.markets,
+        )
+        found.orders.update(made)
         steps = []
         touched: dict[int, Order] = {}
         now = timezone.now()
@@ -93,7 +102,7 @@ def _apply(owner_id: int, chunk: Sequence[Reported], token: int | None) -> int:
         for order in touched.values():
             order.updated_at = now
         Order.objects.bulk_update(
-            touched.values(), ["state", "exchange_order_id", "filled", "average_price", "updated_at"]
+            touched.values(), ["state", "exchange_order_id", "path", "filled", "average_price", "updated_at"]
         )
         OrderEvent.objects.bulk_create(steps, ignore_conflicts=True)
         return len(fresh)
@@ -142,6 +151,7 @@ def _advance(
     after = before if is_overtaken and not event.fills else next_state(before, state) or before
     order.state = after.value
     order.exchange_order_id = order.exchange_order_id or event.exchange_order_id[:64]
+    order.path = order.path or event.path[:16]
     filled = _amount(event.filled, f"order {order.client_order_id}: filled")
     if filled is not None and filled > order.filled:
         order.filled = filled
@@ -173,12 +183,7 @@ def _digest(event: messages.OrderEvent, state: OrderState) -> str:
 
 def history_add(steps: Iterable[tuple[Order, str, OrderState]], *, cause: str, at: datetime) -> None:
     """Add the engine's own steps (order, from, to) to the history."""
-    OrderEvent.objects.bulk_create(history_rows(steps, cause=cause, at=at))
-
-
-def history_rows(steps: Iterable[tuple[Order, str, OrderState]], *, cause: str, at: datetime) -> list[OrderEvent]:
-    """Return unsaved rows of the engine's own steps (order, from, to)."""
-    return [
+    OrderEvent.objects.bulk_create(
         OrderEvent(
             order=order,
             from_state=before,
@@ -190,7 +195,7 @@ def history_rows(steps: Iterable[tuple[Order, str, OrderState]], *, cause: str, 
             at=at,
         )
         for order, before, after in steps
-    ]
+    )
 
 
 # --- fills -------------------------------------------------------------------------------------------------------
@@ -199,7 +204,7 @@ def history_rows(steps: Iterable[tuple[Order, str, OrderState]], *, cause: str, 
 def _fills_store(
     owner_id: int, chunk: Sequence[Reported], found: _Found, touched: dict[int, Order]
 ) -> list[tuple[Fill, Market]]:
-    """Insert and book the fills that are new, and the fees that were missing; returns the new ones."""
+    """Insert and book the fills that are new, and what was missing of others; returns the new ones."""
     reported: dict[FillKey, tuple[Fill, Market]] = {}
     for event, _ in chunk:
         for fill in event.fills:
@@ -208,27 +213,37 @@ def _fills_store(
                 continue
             key = (pair[0].account_id, pair[1].pk, pair[0].exchange_trade_id)
             earlier = reported.get(key)
-            # Of two reports of one fill, the one that knows the fee.
-            if earlier is None or (earlier[0].fee is None and pair[0].fee is not None):
+            # Of two reports of one fill, the one that knows more.
+            if earlier is None or _known_of(pair[0]) > _known_of(earlier[0]):
                 reported[key] = pair
     stored = _fills_stored(reported)
     fresh = [pair for key, pair in reported.items() if key not in stored]
     Fill.objects.bulk_create([fill for fill, _ in fresh])
     fills_book(fresh)
-    late_fees = []
+    late_fees, late_realised = [], []
     for key, known in stored.items():
         told = reported[key][0]
         if known.fee is None and told.fee is not None:
             Fill.objects.filter(pk=known.pk).update(fee=told.fee, fee_asset=told.fee_asset)
             known.fee, known.fee_asset = told.fee, told.fee_asset
             late_fees.append(known)
+        if known.realized_pnl is None and told.realized_pnl is not None:
+            Fill.objects.filter(pk=known.pk).update(realized_pnl=told.realized_pnl)
+            known.realized_pnl = told.realized_pnl
+            late_realised.append((known, reported[key][1]))
         if known.order_id is None and told.order_id is not None:
             Fill.objects.filter(pk=known.pk).update(order_id=told.order_id)
     fees_book(late_fees)
+    realised_book(late_realised)
     for row, _ in reported.values():
         if row.order is not None:
             touched[row.order.pk] = row.order
     return fresh
+
+
+def _known_of(fill: Fill) -> int:
+    """Return how much is known of a fill of what may be told later."""
+    return (fill.fee is not None) + (fill.realized_pnl is not None)
 
 
 def _fill_row(
@@ -255,6 +270,7 @@ def _fill_row(
                 quantity=positive(fill.quantity, field="quantity"),
                 fee=None if fill.fee is None else money(fill.fee, field="fee"),
                 fee_asset=fill.fee_asset[:32],
+                realized_pnl=None if fill.realized_pnl is None else money(fill.realized_pnl, field="realized_pnl"),
                 liquidity=fill.liquidity[:8],
                 at=from_ns(fill.exchange_ns or event.exchange_ns or event.received_ns),
             ),

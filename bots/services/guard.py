@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -17,7 +18,9 @@ AWAY = (OperationalError, InterfaceError, InternalError)
 # PostgreSQL's codes of a transaction that it undid as a whole, and that is to be run again: a serialization failure, a
 # deadlock (PostgreSQL documentation, "Serialization Failure Handling").
 UNDONE = frozenset({"40001", "40P01"})
-ATTEMPTS = 3
+# Tried again at once, the transaction may take the lock back before the one that it made room for has woken up.
+PAUSES_SECONDS = (0.02, 0.2)
+ATTEMPTS = len(PAUSES_SECONDS) + 1
 
 
 def guarded(work: Callable[[], Result]) -> Result:
@@ -28,31 +31,19 @@ def guarded(work: Callable[[], Result]) -> Result:
     StoreUnavailable
         If the database is away, locked or full, or has undone the transaction ATTEMPTS times.
     """
-    for left in reversed(range(ATTEMPTS)):
+    for pause in (*PAUSES_SECONDS, None):
         try:
             return work()
         except AWAY as problem:
             # Within a transaction that goes on around this one, only all of it could be run again.
-            if not left or connection.in_atomic_block or not _is_undone(problem):
+            if pause is None or connection.in_atomic_block or not _is_undone(problem):
                 raise StoreUnavailable(f"the database takes no work now: {problem}") from problem
+            time.sleep(pause)
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 
 def _is_undone(problem: Exception) -> bool:
     return getattr(problem.__cause__, "sqlstate", None) in UNDONE
-
-
-def committed_once(work: Callable[[], None], is_done: Callable[[], bool]) -> None:
-    """Run a transaction that may have been committed before (the answer to COMMIT was lost): then it is done."""
-
-    def attempt() -> None:
-        try:
-            work()
-        except IntegrityError:
-            if not is_done():
-                raise
-
-    guarded(attempt)
 
 
 def retried_once(work: Callable[[], Result]) -> Result:

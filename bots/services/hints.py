@@ -10,14 +10,16 @@ from risk.services.hints import group_tell
 ENGINE_GROUP = "engines"
 
 
-def engine_hint(owner_id: int) -> None:
+def engine_hint(owner_id: int, *, by_hand: bool = False) -> None:
     """Tell the engine of ``owner_id`` to look at the database, once the present transaction has committed.
 
-    Sends ``{"type": "engine.hint", "owner_id": ...}``. Never raises: with the channel layer away the engine finds
-    the change when it next renews its lease.
+    ``by_hand`` says that a command waits which changes no configuration and which a person waits for. Sends
+    ``{"type": "engine.hint", "owner_id": ..., "by_hand": ...}``. Never raises: with the channel layer away the engine
+    finds the change when it looks by itself.
     """
-    transaction.on_commit(lambda: _send(owner_id), robust=True)
+    transaction.on_commit(lambda: _send(owner_id, by_hand), robust=True)
 
 
-def _send(owner_id: int) -> None:
-    group_tell(ENGINE_GROUP, {"type": "engine.hint", "owner_id": owner_id}, f"a wish of owner {owner_id}")
+def _send(owner_id: int, by_hand: bool) -> None:
+    hint = {"type": "engine.hint", "owner_id": owner_id, "by_hand": by_hand}
+    group_tell(ENGINE_GROUP, hint, f"a wish of owner {owner_id}")

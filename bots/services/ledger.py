@@ -7,9 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 
 from bots.fields import exact_product, exact_sum
-from bots.models import Difference, ExchangeAccount, Fill, LedgerEntry, LedgerLine, Market, Order
+from bots.models import Difference, ExchangeAccount, Fill, Income, LedgerEntry, LedgerLine, Market, Order
 
 _CAUSE, _BOOK = LedgerEntry.Cause, LedgerLine.Book
+INCOME_CAUSES = {Income.Kind.FUNDING.value: _CAUSE.FUNDING, Income.Kind.INSURANCE.value: _CAUSE.INSURANCE}
 # (book, asset, amount)
 Line = tuple[str, str, Decimal]
 
@@ -17,8 +18,8 @@ Line = tuple[str, str, Decimal]
 def fill_lines(fill: Fill, market: Market) -> list[Line]:
     """Return the lines of a fill without its fee; they sum to zero per asset.
 
-    Spot exchanges base against quote. A contract exchanges nothing yet: the holding is booked in contracts under the
-    market's symbol, and cash moves when the exchange settles it.
+    Spot exchanges base against quote. A contract exchanges nothing: the holding is booked in contracts under the
+    market's symbol, and cash moves by what a fill realises (:func:`realised_lines`).
     """
     sign = 1 if fill.side == Order.Side.BUY else -1
     if market.kind != Market.Kind.SPOT:
@@ -35,21 +36,55 @@ def fee_lines(fill: Fill) -> list[Line]:
     return _both_books(fill.fee_asset, -fill.fee, _BOOK.FEES) if fill.fee else []
 
 
+def realised_lines(fill: Fill, market: Market) -> list[Line]:
+    """Return the lines of what a fill realised of a position in a contract."""
+    if not fill.realized_pnl or market.kind == Market.Kind.SPOT:
+        return []
+    return _both_books(market.settle_id or market.quote_id, fill.realized_pnl, _BOOK.TRADING)
+
+
 def _both_books(asset: str, amount: Decimal, counterpart: str) -> list[Line]:
     # A product below 1e-18 is nothing to book.
     return [(_BOOK.ACCOUNT, asset, amount), (counterpart, asset, -amount)] if amount else []
 
 
 def fills_book(fills: Sequence[tuple[Fill, Market]]) -> None:
-    """Book new fills, and their fees where known, in two inserts. Runs in the transaction that inserts the fills."""
+    """Book new fills, and fees and what they realised where known, in two inserts. Runs in the transaction that inserts
+    the fills."""
     wanted = [(fill, _CAUSE.FILL, fill_lines(fill, market)) for fill, market in fills]
     wanted += [(fill, _CAUSE.FEE, fee_lines(fill)) for fill, _ in fills]
+    wanted += [(fill, _CAUSE.REALISED, realised_lines(fill, market)) for fill, market in fills]
     _book(wanted)
 
 
 def fees_book(fills: Iterable[Fill]) -> None:
     """Book the fees of fills that were booked before their fee was known."""
     _book([(fill, _CAUSE.FEE, fee_lines(fill)) for fill in fills])
+
+
+def realised_book(fills: Iterable[tuple[Fill, Market]]) -> None:
+    """Book what fills realised that were booked before that was known."""
+    _book([(fill, _CAUSE.REALISED, realised_lines(fill, market)) for fill, market in fills])
+
+
+def incomes_book(incomes: Iterable[Income]) -> None:
+    """Book lines of an exchange's statement; runs in the transaction that inserts them."""
+    _insert(
+        [
+            (
+                LedgerEntry(
+                    owner_id=one.owner_id,
+                    account_id=one.account_id,
+                    income=one,
+                    cause=INCOME_CAUSES[one.kind],
+                    at=one.at,
+                ),
+                _both_books(one.asset, one.amount, _BOOK.TRADING),
+            )
+            for one in incomes
+            if one.amount
+        ]
+    )
 
 
 def equity_book(

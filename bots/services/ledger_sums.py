@@ -18,7 +18,7 @@ SETTLED = timedelta(minutes=5)
 
 
 def ledger_balances(*, account_id: int) -> dict[str, Decimal]:
-    """Return what the ledger says of an account's real money, by asset; contracts and paper money are left out."""
+    """Return what the ledger says of an account's real money, by asset, and of contracts by symbol; no paper."""
     mark = LedgerCheckpoint.objects.filter(account=account_id).first()
     if mark is None:
         return _sums(account_id, after=0)
@@ -53,7 +53,6 @@ def _sums(account_id: int, *, after: int, up_to: int | None = None) -> dict[str,
     lines = LedgerLine.objects.filter(pk__gt=after, entry__account=account_id, book=LedgerLine.Book.ACCOUNT)
     if up_to is not None:
         lines = lines.filter(pk__lte=up_to)
-    # Only contracts have a slash in their name.
-    lines = lines.exclude(asset__contains="/").exclude(entry__fill__order__trade__mode=TradeMode.PAPER.value)
+    lines = lines.exclude(entry__fill__order__trade__mode=TradeMode.PAPER.value)
     sums = lines.order_by().values_list("asset").annotate(total=MoneySum("amount"))
     return {asset: total for asset, total in sums if total}

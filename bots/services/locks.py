@@ -1,4 +1,5 @@
-"""Row locks, all in one place, always in this order: lease, account, trades, orders, differences, each by primary key.
+"""Row locks, all in one place, always in this order: lease, account, journaled intent, trades, orders, differences;
+each by primary key.
 
 Running totals (``services.profits``) are locked by being changed, after trades and before orders.
 
@@ -11,7 +12,7 @@ from collections.abc import Collection
 
 from django.db.models.functions import Now
 
-from bots.models import Bot, Difference, ExchangeAccount, Order, OwnerLease, Trade
+from bots.models import Bot, Difference, ExchangeAccount, JournaledIntent, Order, OwnerLease, Trade
 from trading.ports import LeaseLost
 
 
@@ -40,6 +41,17 @@ def lease_passed_on(*, owner_id: int, token: int) -> bool:
     """
     tokens = OwnerLease.objects.select_for_update(no_key=True).filter(owner_id=owner_id).values_list("token", flat=True)
     return any(present > token for present in tokens)
+
+
+def lease_hold(*, owner_id: int) -> None:
+    """Keep intents of an owner from becoming durable, and anybody from taking the lease, until the end."""
+    list(OwnerLease.objects.select_for_update(no_key=True).filter(owner_id=owner_id).values_list("pk"))
+
+
+def intent_lock(*, owner_id: int, client_order_id: str) -> JournaledIntent | None:
+    """Lock a journaled intent by its first order and return it; None if the journal does not have it."""
+    rows = JournaledIntent.objects.select_for_update().filter(owner_id=owner_id, client_order_id=client_order_id)
+    return rows.first()
 
 
 def trades_lock(*, owner_id: int, trade_ids: Collection[str]) -> dict[str, Trade]:

@@ -9,22 +9,24 @@ from decimal import Decimal
 from django.db import transaction
 from django.db.models import Q
 
-from bots.models import Difference, ExchangeAccount, Fill, LedgerEntry, Order
+from bots.models import Difference, ExchangeAccount, Fill, Income, LedgerEntry, Order
 from bots.services import locks
 from bots.services.guard import guarded, retried_once
-from bots.services.ledger import equity_book
+from bots.services.ledger import equity_book, incomes_book
 from bots.services.ledger_sums import checkpoint_move, ledger_balances
+from bots.services.unfolding import intents_unfold
 from bots.times import from_ns, to_ns
 from trading.execution import reconciliation
 from trading.execution.reconciliation import (
     LOOK_BACK_NS,
     MARGIN_NS,
+    OF_LEDGER,
     DifferenceKind,
     Expected,
     Findings,
     Reconciliation,
 )
-from trading.messages import TradeMode
+from trading.messages import AccountIncome, TradeMode
 
 _SEEN = (Difference.State.OPEN, Difference.State.DISMISSED)
 _FEES_LOOKED_AT = 200
@@ -52,6 +54,7 @@ def expected_read(
     """
 
     def read() -> Expected:
+        intents_unfold(owner_id=owner_id)
         account = ExchangeAccount.objects.filter(pk=account_id, owner_id=owner_id).defer("credentials").first()
         if account is None:
             raise ValueError(f"account_id: {account_id} is not of owner {owner_id}")
@@ -79,6 +82,13 @@ def expected_read(
                     "market__exchange__code", "market__symbol", "exchange_trade_id", "at"
                 )
             },
+            incomes=frozenset(
+                Income.objects.filter(account=account, at__gte=from_ns(to_ns(since) - _MARGIN_NS))
+                .order_by()
+                .values_list("kind", "transaction_id")
+            )
+            if since
+            else frozenset(),
             fees_pending=len(fills.filter(fee__isnull=True).order_by().values_list("pk")[:_FEES_LOOKED_AT]),
             dismissed=frozenset(dismissed.order_by().values_list("kind", "key")),
             unknown_orders=tuple(unknown.order_by("pk").values_list("key", flat=True)),
@@ -100,13 +110,14 @@ def reconciliation_apply(*, owner_id: int, done: Reconciliation) -> int:
             account = locks.account_lock(account_id=done.account_id, owner_id=owner_id)
             findings = _still_true(done, ledger_balances(account_id=account.pk))
             at = from_ns(done.at_ns)
+            _incomes_store(account, done.findings.incomes)
             if findings.opening is not None and account.opened_at is None:
                 equity_book(account=account, cause=LedgerEntry.Cause.OPENING, amounts=findings.opening, at=at)
                 account.opened_at = account.matched_at = at
             new = _rows_store(account, done, findings)
             account.foreign_orders = findings.foreign_orders
             account.reconciled_at = at
-            unmatched = any(found.kind is DifferenceKind.BALANCE for found in findings.differences)
+            unmatched = any(found.kind in OF_LEDGER for found in findings.differences)
             if findings.balances_compared and not unmatched and not done.left_out:
                 account.matched_at = at
             checkpoint_move(account_id=account.pk)
@@ -116,11 +127,28 @@ def reconciliation_apply(*, owner_id: int, done: Reconciliation) -> int:
     return retried_once(write)
 
 
+def _incomes_store(account: ExchangeAccount, told: Collection[AccountIncome]) -> None:
+    """Keep the lines of a statement that are new, and book them if the ledger is open: before, they open it."""
+    stored = Income.objects.filter(account=account, transaction_id__in=[one.transaction_id for one in told])
+    known = set(stored.order_by().values_list("kind", "transaction_id"))
+    new = {key: one for one in told if (key := (one.kind.value, one.transaction_id)) not in known}
+    rows = [
+        Income(
+            owner_id=account.owner_id, account=account, kind=one.kind.value, transaction_id=one.transaction_id,
+            market=one.market[:100], asset=one.asset, amount=one.amount, at=from_ns(one.exchange_ns),
+        )
+        for one in new.values()
+    ]  # fmt: skip
+    Income.objects.bulk_create(rows)
+    if account.opened_at is not None:
+        incomes_book(rows)
+
+
 def _still_true(done: Reconciliation, ledger: Mapping[str, Decimal]) -> Findings:
     findings = done.findings
     if ledger == done.ledger:
         return findings
-    differences = tuple(found for found in findings.differences if found.kind is not DifferenceKind.BALANCE)
+    differences = tuple(found for found in findings.differences if found.kind not in OF_LEDGER)
     return Findings(differences=differences, foreign_orders=findings.foreign_orders)
 
 
@@ -140,7 +168,7 @@ def _rows_store(account: ExchangeAccount, done: Reconciliation, findings: Findin
         row.last_seen = at
         row.save()
     for row in rows.values():
-        if row.kind == DifferenceKind.BALANCE:
+        if row.kind in OF_LEDGER:
             gone = findings.balances_compared and row.asset not in done.left_out
         else:
             gone = row.kind not in reconciliation.CLOSED_BY_PEOPLE
@@ -159,7 +187,7 @@ def _key(found: reconciliation.Difference) -> str:
 
 def _fill_in(row: Difference, found: reconciliation.Difference) -> None:
     row.kind, row.key = found.kind.value, _key(found)
-    row.market, row.asset = found.market[:100], found.asset[:32]
+    row.market, row.asset = found.market[:100], found.asset[:64]
     row.ours, row.theirs, row.amount = found.ours, found.theirs, found.amount
     row.cause, row.suggestion = found.cause.value, found.suggestion[:TEXT_LENGTH]
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from bots.models import ExchangeAccount, Fill, Order, Trade
+from bots.models import BasisPosition, Decision, ExchangeAccount, Fill, Order, Ticket, Trade
 from bots.selectors import trades_unfinished
+from bots.services.basis_rows import standing_of_basis, terms_of_basis
 from bots.services.guard import guarded
+from bots.services.ticket_rows import standing_of_ticket, terms_of_ticket
+from bots.services.unfolding import intents_unfold
 from bots.times import to_ns
 from trading import messages
 from trading.instruments import money
 from trading.messages import (
+    LIQUIDITY,
     KnownOrder,
     OrderEvent,
     OrderIntent,
@@ -38,11 +43,21 @@ def open_trades(*, owner_id: int) -> list[tuple[TradeRecord, list[OpenOrder]]]:
     """
 
     def read() -> list[tuple[TradeRecord, list[OpenOrder]]]:
-        trades = list(trades_unfinished().filter(owner_id=owner_id).order_by("pk"))
-        orders = _orders_of(trades)
-        return [(_trade_record(trade), orders[trade.pk]) for trade in trades]
+        intents_unfold(owner_id=owner_id)
+        trades = list(_with_parts(trades_unfinished()).filter(owner_id=owner_id).order_by("pk"))
+        orders, ratings = _orders_of(trades), _ratings_of(owner_id, trades)
+        return [(_trade_record(trade, ratings), orders[trade.pk]) for trade in trades]
 
     return guarded(read)
+
+
+def _ratings_of(owner_id: int, trades: Iterable[Trade]) -> dict[str, tuple[float | None, float | None]]:
+    """Return score and liquidity of the opportunities of some trades, by the trades' ids, as far as they are kept."""
+    taken = Decision.objects.filter(owner_id=owner_id, trade_id__in=[trade.trade_id for trade in trades])
+    return {
+        trade_id: (score, float(components[LIQUIDITY]) if components.get(LIQUIDITY) is not None else None)
+        for trade_id, score, components in taken.values_list("trade_id", "score", "components")
+    }
 
 
 def _orders_of(trades: Sequence[Trade]) -> dict[int | None, list[OpenOrder]]:
@@ -61,8 +76,12 @@ def trade_of(*, owner_id: int, client_order_id: str) -> tuple[TradeRecord, list[
     """Return the trade an order of the owner belongs to, finished or not, with all its orders, or None."""
 
     def read() -> tuple[TradeRecord, list[OpenOrder]] | None:
-        trade = Trade.objects.filter(owner_id=owner_id, orders__client_order_id=client_order_id).first()
-        return None if trade is None else (_trade_record(trade), _orders_of([trade])[trade.pk])
+        intents_unfold(owner_id=owner_id)
+        rows = _with_parts(Trade.objects.filter(owner_id=owner_id, orders__client_order_id=client_order_id))
+        trade = rows.first()
+        if trade is None:
+            return None
+        return _trade_record(trade, _ratings_of(owner_id, [trade])), _orders_of([trade])[trade.pk]
 
     return guarded(read)
 
@@ -75,6 +94,7 @@ def known_orders(*, owner_id: int) -> list[KnownOrder]:
     """
 
     def read() -> list[KnownOrder]:
+        intents_unfold(owner_id=owner_id)
         found: list[KnownOrder] = []
         furthest = timezone.now() - KNOWN_FOR
         accounts = ExchangeAccount.objects.filter(owner_id=owner_id).order_by("pk")
@@ -99,7 +119,18 @@ def _market_key(order: Order) -> str:
     return f"{order.market.exchange.code}:{order.market.symbol}"
 
 
-def _trade_record(row: Trade) -> TradeRecord:
+def _with_parts(trades: QuerySet[Trade]) -> QuerySet[Trade]:
+    return trades.select_related("ticket__market__exchange", "basis__spot__exchange", "basis__perp__exchange")
+
+
+def _trade_record(row: Trade, ratings: Mapping[str, tuple[float | None, float | None]]) -> TradeRecord:
+    ticket: Ticket | None = getattr(row, "ticket", None)  # no row: not a trade made by hand
+    asked = standing = None
+    score, liquidity = ratings.get(row.trade_id, (None, None))
+    if ticket is not None:
+        asked = terms_of_ticket(ticket, f"{ticket.market.exchange.code}:{ticket.market.symbol}")
+        standing = standing_of_ticket(ticket)
+    pair: BasisPosition | None = getattr(row, "basis", None)  # no row: not a pair
     return TradeRecord(
         trade_id=row.trade_id,
         bot_id=row.bot_id,
@@ -119,6 +150,12 @@ def _trade_record(row: Trade) -> TradeRecord:
         reason=row.reason,
         exposure=row.exposure,
         repair_ms=row.repair_ms,
+        score=score,
+        liquidity=liquidity,
+        ticket=asked,
+        standing=standing,
+        basis=None if pair is None else terms_of_basis(pair),
+        pair=None if pair is None else standing_of_basis(pair),
     )
 
 
@@ -137,6 +174,8 @@ def _open_order(order: Order, fills: Iterable[Fill]) -> OpenOrder:
         price=order.price,
         quantity=order.quantity,
         reduce_only=order.reduce_only,
+        trigger=order.trigger,
+        linked=order.linked,
         deadline_ns=to_ns(order.deadline),
         created_ns=to_ns(order.created_at),
         reserve_asset=order.reserve_asset,
@@ -163,6 +202,7 @@ def _open_order(order: Order, fills: Iterable[Fill]) -> OpenOrder:
                 fee_asset=fill.fee_asset,
                 liquidity=fill.liquidity,
                 exchange_ns=to_ns(fill.at),
+                realized_pnl=fill.realized_pnl,
             )
             for fill in fills
         ),

@@ -1,25 +1,25 @@
-"""Every call of the REST and WebSocket APIs as one table: names, security, weight and what it does.
+"""Every call of the spot REST and WebSocket APIs as one table: names, security, weight and what it does.
 
 Both APIs take the same parameters and give the same values, so a call is written once and listed with both names.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 from exchangesim.binance import codec, market_codec
-from exchangesim.binance.auth import Authenticator
 from exchangesim.binance.errors import ApiError
 from exchangesim.binance.limits import BinanceLimits
+from exchangesim.binance.lists import Lists
+from exchangesim.binance.operations import CallTable, Handler, Operation
 from exchangesim.binance.parameters import Parameters
 from exchangesim.binance.trading import Trading, market_of
 from exchangesim.core.accounts import Account
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.market import SimMarket
+from exchangesim.core.order_lists import NewList
 
-_INTERVALS = {
+INTERVALS = {
     "1m": 1,
     "3m": 3,
     "5m": 5,
@@ -35,48 +35,17 @@ _INTERVALS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One call as received, before anything was checked."""
-
-    address: str
-    given: Mapping[str, str]
-    api_key: str | None = None
-    payload: str = ""
-    """What the signature signs."""
-    signature: str | None = None
-    session: Account | None = None
-    """The account a WebSocket session is logged on as: its calls need no key and no signature."""
-
-
-Handler = Callable[[Account, Parameters], Any]
-PublicHandler = Callable[[Parameters], Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
-    """A call. ``permission`` None is public; ``rest`` or ``ws`` may be empty where an API does not have it."""
-
-    rest: str = ""
-    ws: str = ""
-    permission: str | None = None
-    weight: int | Callable[[Parameters], int] = 1
-    public: PublicHandler | None = None
-    private: Handler | None = None
-    order: bool = False
-    """Places an order: order counts are reported with the answer."""
-
-
-class Calls:
-    """All operations of one exchange, and the way every call goes: limits, key, time, signature, parameters."""
+class Calls(CallTable):
+    """All operations of a spot exchange."""
 
     def __init__(self, exchange: SimExchange, limits: BinanceLimits) -> None:
-        self.exchange, self.limits = exchange, limits
-        self.authenticator = Authenticator(exchange)
-        self.trading = Trading(exchange)
+        super().__init__(exchange, limits)
+        self.exchange = exchange
+        self.trading, self.lists = Trading(exchange), Lists(exchange)
+        lists = self.lists
         trading, read, trade = self.trading, "read", "trade"
         op = Operation
-        self.operations = [
+        operations = [
             op(rest="GET /api/v3/ping", ws="ping", public=lambda _: {}),
             op(rest="GET /api/v3/time", ws="time", public=lambda _: {"serverTime": exchange.clock.time_ms()}),
             op(rest="GET /api/v3/exchangeInfo", ws="exchangeInfo", weight=20, public=self._information),
@@ -104,6 +73,46 @@ class Calls:
                 permission=read,
                 weight=lambda p: 6 if "symbol" in p else 80,
                 private=trading.open_orders,
+            ),
+            op(
+                rest="POST /api/v3/orderList/oco",
+                ws="orderList.place.oco",
+                permission=trade,
+                private=self._place_list(lists.read_oco),
+                order=True,
+            ),
+            op(
+                rest="POST /api/v3/order/oco",
+                ws="orderList.place",
+                permission=trade,
+                private=self._place_list(lists.read_old_oco),
+                order=True,
+            ),
+            op(
+                rest="POST /api/v3/orderList/oto",
+                ws="orderList.place.oto",
+                permission=trade,
+                private=self._place_list(lists.read_oto),
+                order=True,
+            ),
+            op(
+                rest="POST /api/v3/orderList/otoco",
+                ws="orderList.place.otoco",
+                permission=trade,
+                private=self._place_list(lists.read_otoco),
+                order=True,
+            ),
+            op(rest="DELETE /api/v3/orderList", ws="orderList.cancel", permission=trade, private=lists.cancel),
+            op(rest="GET /api/v3/orderList", ws="orderList.status", permission=read, weight=4, private=lists.query),
+            op(
+                rest="GET /api/v3/openOrderList",
+                ws="openOrderLists.status",
+                permission=read,
+                weight=6,
+                private=lists.open_lists,
+            ),
+            op(
+                rest="GET /api/v3/allOrderList", ws="allOrderLists", permission=read, weight=20, private=lists.all_lists
             ),
             op(rest="GET /api/v3/allOrders", ws="allOrders", permission=read, weight=20, private=trading.all_orders),
             op(
@@ -137,38 +146,7 @@ class Calls:
             op(rest="GET /sapi/v1/asset/tradeFee", permission=read, private=self._trade_fees),
             op(rest="GET /sapi/v1/account/apiRestrictions", permission=read, private=self._restrictions),
         ]
-        self.by_ws = {operation.ws: operation for operation in self.operations if operation.ws}
-
-    def carry_out(self, operation: Operation, request: Request) -> tuple[Any, Account | None]:
-        """Check and do a call; returns its value and the account. Raises ApiError."""
-        parameters = Parameters(request.given)
-        weight = operation.weight if isinstance(operation.weight, int) else operation.weight(Parameters(request.given))
-        self.limits.spend(request.address, weight)
-        if operation.public is not None:
-            value = operation.public(parameters)
-            parameters.refuse_unread()
-            return value, None
-        assert operation.permission is not None
-        assert operation.private is not None
-        account = self.authenticate(request, parameters, operation.permission)
-        value = operation.private(account, parameters)
-        if operation.permission == "read":  # calls that act do it themselves, before they act
-            parameters.refuse_unread()
-        return value, account
-
-    def authenticate(self, request: Request, parameters: Parameters, permission: str) -> Account:
-        """Return the account a signed (or logged-on) request is for. Raises ApiError."""
-        if request.session is not None and request.api_key is None:
-            account = request.session
-        else:
-            account = self.authenticator.account(request.api_key)
-            parameters.need("signature")
-            assert request.signature is not None
-            self.authenticator.verify(account, request.payload, request.signature)
-        self.authenticator.permit(account, permission)
-        parameters.ignore("apiKey")
-        self.authenticator.check_time(parameters)
-        return account
+        self.offer(operations)
 
     # Market data
 
@@ -221,11 +199,11 @@ class Calls:
     def _klines(self, parameters: Parameters) -> list[object]:
         market = market_of(self.exchange, parameters.symbol())
         interval = parameters.need("interval")
-        if interval not in _INTERVALS:
+        if interval not in INTERVALS:
             raise ApiError(-1120, "Invalid interval.")
         return market_codec.klines(
             market,
-            _INTERVALS[interval],
+            INTERVALS[interval],
             start_ms=parameters.integer("startTime"),
             end_ms=parameters.integer("endTime"),
             limit=parameters.limit(default=500, most=1000),
@@ -263,12 +241,25 @@ class Calls:
     def _place(self, account: Account, parameters: Parameters) -> dict[str, object]:
         new, response = self.trading.read_order(parameters)
         parameters.refuse_unread()
+        return self._counted(account, 1, lambda: self.trading.place(account, new, response))
+
+    def _place_list(self, read: Callable[[Parameters], tuple[NewList, str]]) -> Handler:
+        def place(account: Account, parameters: Parameters) -> dict[str, object]:
+            new, response = read(parameters)
+            parameters.refuse_unread()
+            orders = len(new.legs) + (new.working is not None)
+            return self._counted(account, orders, lambda: self.lists.place(account, new, response))
+
+        return place
+
+    def _counted(self, account: Account, orders: int, place: Callable[[], dict[str, object]]) -> dict[str, object]:
+        """Place what counts as so many orders."""
         self.limits.check_orders(account.api_key)
-        self.limits.count_order(account.api_key)  # before, for a fill gives the count back at once
+        self.limits.count_order(account.api_key, orders)  # before, for a fill gives the count back at once
         try:
-            return self.trading.place(account, new, response)
+            return place()
         except ApiError:
-            self.limits.count_order(account.api_key, -1)
+            self.limits.count_order(account.api_key, -orders)
             raise
 
     def _test(self, account: Account, parameters: Parameters) -> dict[str, object]:

@@ -8,6 +8,7 @@ from decimal import ROUND_DOWN, Decimal
 from exchangesim.core.accounts import Account
 from exchangesim.core.coins import Coin
 from exchangesim.core.exchange import SimExchange
+from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import (
     ZERO,
     CloseReason,
@@ -15,7 +16,9 @@ from exchangesim.core.orders import (
     ExecutionType,
     Fill,
     Order,
+    OrderType,
     Side,
+    Status,
 )
 from exchangesim.core.rules import SymbolRules
 
@@ -25,6 +28,9 @@ _EXPIRY_REASONS = {
     CloseReason.IOC_REST: "UNFILLED_IOC_QUANTITY_EXPIRED",
     CloseReason.FOK_UNFILLED: "UNFILLED_FOK_ORDER_EXPIRED",
     CloseReason.MARKET_REST: "INSUFFICIENT_LIQUIDITY",
+    CloseReason.OTHER_LEG: "OCO_TRIGGER",
+    CloseReason.WORKING_ENDED: "OTO_PHASE_ONE_EXPIRED",
+    CloseReason.REFUSED: "REJECTED",
 }
 
 
@@ -36,7 +42,23 @@ def number(value: Decimal) -> str:
 
 
 def order_type(order: Order) -> str:
-    return "LIMIT_MAKER" if order.post_only else str(order.type)
+    if order.trigger is None:
+        return "LIMIT_MAKER" if order.post_only else str(order.type)
+    kind = "STOP_LOSS" if (order.side is Side.BUY) == order.trigger.rises else "TAKE_PROFIT"
+    return f"{kind}_LIMIT" if order.type is OrderType.LIMIT else kind
+
+
+def list_id(order: Order) -> int:
+    return order.list_id or -1
+
+
+def working_time(order: Order) -> int:
+    """Return when the order went to the book, -1 while it waits."""
+    return -1 if order.idle else order.working_ms or order.created_ms
+
+
+def _stop_price(order: Order) -> dict[str, str]:
+    return {} if order.trigger is None else {"stopPrice": number(order.trigger.price)}
 
 
 # Answers
@@ -46,7 +68,7 @@ def ack(order: Order) -> dict[str, object]:
     return {
         "symbol": order.native,
         "orderId": order.id,
-        "orderListId": -1,
+        "orderListId": list_id(order),
         "clientOrderId": order.client_id,
         "transactTime": order.updated_ms,
     }
@@ -64,10 +86,11 @@ def result(order: Order) -> dict[str, object]:
         "timeInForce": order.time_in_force,
         "type": order_type(order),
         "side": order.side,
-        "workingTime": order.created_ms,
+        **_stop_price(order),
+        "workingTime": working_time(order),
         "selfTradePreventionMode": "NONE",
     }
-    if order.close_reason in _EXPIRY_REASONS:
+    if order.status is Status.EXPIRED and order.close_reason in _EXPIRY_REASONS:
         answer["expiryReason"] = _EXPIRY_REASONS[order.close_reason]
     return answer
 
@@ -93,7 +116,7 @@ def cancelled(order: Order) -> dict[str, object]:
         "symbol": order.native,
         "origClientOrderId": order.client_id,
         "orderId": order.id,
-        "orderListId": -1,
+        "orderListId": list_id(order),
         "clientOrderId": order.cancel_client_id,
         "transactTime": order.updated_ms,
         "price": number(order.price),
@@ -105,6 +128,7 @@ def cancelled(order: Order) -> dict[str, object]:
         "timeInForce": order.time_in_force,
         "type": order_type(order),
         "side": order.side,
+        **_stop_price(order),
         "selfTradePreventionMode": "NONE",
     }
 
@@ -113,7 +137,7 @@ def queried(order: Order) -> dict[str, object]:
     answer = {
         "symbol": order.native,
         "orderId": order.id,
-        "orderListId": -1,
+        "orderListId": list_id(order),
         "clientOrderId": order.client_id,
         "price": number(order.price),
         "origQty": number(order.quantity),
@@ -124,25 +148,40 @@ def queried(order: Order) -> dict[str, object]:
         "type": order_type(order),
         "side": order.side,
         "stopPrice": number(ZERO),
+        **_stop_price(order),
         "icebergQty": number(ZERO),
         "time": order.created_ms,
         "updateTime": order.updated_ms,
-        "isWorking": True,
-        "workingTime": order.created_ms,
+        "isWorking": not order.idle,
+        "workingTime": working_time(order),
         "origQuoteOrderQty": number(order.quote_quantity),
         "selfTradePreventionMode": "NONE",
     }
-    if order.close_reason in _EXPIRY_REASONS:
+    if order.status is Status.EXPIRED and order.close_reason in _EXPIRY_REASONS:
         answer["expiryReason"] = _EXPIRY_REASONS[order.close_reason]
     return answer
 
 
-def account_trade(fill: Fill) -> dict[str, object]:
+def order_list(found: OrderList, orders: Iterable[Order]) -> dict[str, object]:
+    """Write a list as answers do; its event has the same in short names."""
+    return {
+        "orderListId": found.id,
+        "contingencyType": "OTO" if found.working else "OCO",
+        "listStatusType": "EXEC_STARTED" if found.is_open else "ALL_DONE",
+        "listOrderStatus": "EXECUTING" if found.is_open else "ALL_DONE",
+        "listClientOrderId": found.client_id,
+        "transactionTime": found.updated_ms,
+        "symbol": found.native,
+        "orders": [{"symbol": o.native, "orderId": o.id, "clientOrderId": o.client_id} for o in orders],
+    }
+
+
+def account_trade(fill: Fill, order: Order | None) -> dict[str, object]:
     return {
         "symbol": fill.native,
         "id": fill.trade_id,
         "orderId": fill.order_id,
-        "orderListId": -1,
+        "orderListId": -1 if order is None else list_id(order),
         "price": number(fill.price),
         "qty": number(fill.quantity),
         "quoteQty": number(fill.quote_quantity),
@@ -291,11 +330,12 @@ def execution_report(order: Order, execution: Execution, now_ms: int) -> dict[st
         "f": order.time_in_force,
         "q": number(order.quantity),
         "p": number(order.price),
-        "P": number(ZERO),
+        "P": number(ZERO if order.trigger is None else order.trigger.price),
         "F": number(ZERO),
-        "g": -1,
+        "g": list_id(order),
         "C": order.client_id if cancel else "",
-        "x": execution.type,
+        # An order that was triggered is told of as new once more, now on the book.
+        "x": ExecutionType.NEW if execution.type is ExecutionType.TRIGGERED else execution.type,
         "X": order.status,
         "r": "NONE",
         "i": order.id,
@@ -307,19 +347,36 @@ def execution_report(order: Order, execution: Execution, now_ms: int) -> dict[st
         "T": execution.time_ms,
         "t": -1 if fill is None else fill.trade_id,
         "I": execution.id,
-        "w": order.is_open,
+        "w": order.is_open and not order.idle,
         "m": fill is not None and fill.maker,
         "M": fill is not None,
         "O": order.created_ms,
         "Z": number(order.filled_quote),
         "Y": number(last_quote),
         "Q": number(order.quote_quantity),
-        "W": order.created_ms,
         "V": "NONE",
     }
+    if not order.idle:
+        event["W"] = working_time(order)
     if execution.type is ExecutionType.EXPIRED:
         event["eR"] = _EXPIRY_REASONS[order.close_reason]
     return event
+
+
+def list_status(found: OrderList, orders: Iterable[Order], now_ms: int) -> dict[str, object]:
+    return {
+        "e": "listStatus",
+        "E": now_ms,
+        "s": found.native,
+        "g": found.id,
+        "c": "OTO" if found.working else "OCO",
+        "l": "EXEC_STARTED" if found.is_open else "ALL_DONE",
+        "L": "EXECUTING" if found.is_open else "ALL_DONE",
+        "r": "NONE",
+        "C": found.client_id,
+        "T": found.updated_ms,
+        "O": [{"s": order.native, "i": order.id, "c": order.client_id} for order in orders],
+    }
 
 
 def account_position(account: Account, assets: Iterable[str], time_ms: int, now_ms: int) -> dict[str, object]:

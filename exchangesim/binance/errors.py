@@ -58,6 +58,11 @@ _REFUSALS: dict[Reject, tuple[int, str]] = {
     Reject.INSUFFICIENT_BALANCE: (-2010, "Account has insufficient balance for requested action."),
     Reject.DUPLICATE_CLIENT_ID: (-2010, "Duplicate order sent."),
     Reject.WOULD_TAKE: (-2010, "Order would immediately match and take."),
+    Reject.WOULD_TRIGGER: (-2010, "Stop price would trigger immediately."),
+    Reject.PRICE_RELATION: (-2010, "The relationship of the prices for the orders is not correct."),
+    Reject.TOO_MANY_CONDITIONAL: (-1013, "Filter failure: MAX_NUM_ALGO_ORDERS"),
+    Reject.TOO_MANY_LISTS: (-1013, "Filter failure: MAX_NUM_ORDER_LISTS"),
+    Reject.DUPLICATE_LIST_ID: (-2010, "Duplicate order sent."),
     Reject.ORDER_NOT_FOUND: UNKNOWN_ORDER,
     Reject.ORDER_CLOSED: UNKNOWN_ORDER,
 }

@@ -16,6 +16,7 @@ from exchangesim.binance.ws_api import UserStreams, WebSocketApi
 from exchangesim.core.accounts import Account
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.market import SimMarket
+from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import BookChange, Execution, Order, PublicTrade
 from exchangesim.core.transit import Transit
 from exchangesim.face import Face, SocketAction
@@ -68,6 +69,11 @@ class BinanceFace(Face):
             self._limits.count_order(account.api_key, -1)  # an order that trades no longer counts as unfilled
         event = codec.execution_report(order, execution, self.exchange.clock.time_ms())
         self._users.publish(account.api_key, event, order.native)
+
+    def on_list(self, account: Account, order_list: OrderList) -> None:
+        orders = self.exchange.lists.orders(order_list)
+        event = codec.list_status(order_list, orders, self.exchange.clock.time_ms())
+        self._users.publish(account.api_key, event, order_list.native)
 
     def on_balances(self, account: Account, assets: tuple[str, ...], time_ms: int) -> None:
         event = codec.account_position(account, assets, time_ms, self.exchange.clock.time_ms())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from exchangesim.binance.errors import ApiError
@@ -30,7 +31,10 @@ class _Limit:
 class BinanceLimits:
     """Counts what addresses and accounts do. With ``enforce`` False nothing is refused."""
 
-    def __init__(self, clock: Clock, *, enforce: bool) -> None:
+    def __init__(
+        self, clock: Clock, *, enforce: bool, rate_limits: Sequence[Mapping[str, object]] = RATE_LIMITS
+    ) -> None:
+        """``rate_limits`` are the rows of the exchange information."""
         self._clock, self._enforce = clock, enforce
         self._bans = Bans(clock, tolerated=TOLERATED, first=FIRST_BAN, longest=LONGEST_BAN)
         limits = [
@@ -44,10 +48,10 @@ class BinanceLimits:
                     seconds=_SECONDS[str(row["interval"])] * int(str(row["intervalNum"])),
                 ),
             )
-            for row in RATE_LIMITS
+            for row in rate_limits
         ]
         self._weight = next(limit for limit in limits if limit.type == "REQUEST_WEIGHT")
-        self._raw = next(limit for limit in limits if limit.type == "RAW_REQUESTS")
+        self._raw = next((limit for limit in limits if limit.type == "RAW_REQUESTS"), None)
         self._orders = [limit for limit in limits if limit.type == "ORDERS"]
 
     def spend(self, address: str, weight: int) -> None:
@@ -56,10 +60,10 @@ class BinanceLimits:
         if until is not None and self._enforce:
             raise self._banned(until)
         spent = self._weight.window.spend(address, weight)
-        raw = self._raw.window.spend(address)
+        raw = None if self._raw is None else self._raw.window.spend(address)
         if not self._enforce:
             return
-        if spent.allowed and raw.allowed:
+        if spent.allowed and (raw is None or raw.allowed):
             self._bans.allow(address)
             return
         self._bans.refuse(address)
@@ -72,6 +76,7 @@ class BinanceLimits:
                 "Please use WebSocket Streams for live updates to avoid polling the API."
             )
             raise self._slow_down(-1003, text, spent)
+        assert raw is not None
         text = f"Too many requests; current limit is {raw.limit} requests per 5 MINUTE."
         raise self._slow_down(-1003, text, raw)
 

@@ -7,12 +7,14 @@ from dataclasses import replace
 from decimal import Decimal
 
 from exchangesim.binance.codec import number
+from exchangesim.binance.order_reader import TYPES
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.market import Candle, SimMarket
 from exchangesim.core.orders import ZERO, PublicTrade, Side
+from exchangesim.core.policy import POLICIES
 from exchangesim.core.rules import SymbolRules
 
-ORDER_TYPES = ["LIMIT", "LIMIT_MAKER", "MARKET"]
+ORDER_TYPES = list(TYPES)
 RATE_LIMITS: list[dict[str, object]] = [
     {"rateLimitType": "REQUEST_WEIGHT", "interval": "MINUTE", "intervalNum": 1, "limit": 6000},
     {"rateLimitType": "ORDERS", "interval": "SECOND", "intervalNum": 10, "limit": 100},
@@ -49,8 +51,8 @@ def symbol_information(market: SimMarket, *, sets: bool = True) -> dict[str, obj
         "quoteCommissionPrecision": 8,
         "orderTypes": ORDER_TYPES,
         "icebergAllowed": False,
-        "ocoAllowed": False,
-        "otoAllowed": False,
+        "ocoAllowed": True,
+        "otoAllowed": True,
         "opoAllowed": False,
         "quoteOrderQtyMarketAllowed": True,
         "allowTrailingStop": False,
@@ -108,7 +110,8 @@ def _filters(rules: SymbolRules) -> list[dict[str, object]]:
             "avgPriceMins": 5,
         },
         {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": rules.max_open_orders},
-        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": 5},
+        {"filterType": "MAX_NUM_ORDER_LISTS", "maxNumOrderLists": POLICIES["binance"].max_lists},
+        {"filterType": "MAX_NUM_ALGO_ORDERS", "maxNumAlgoOrders": POLICIES["binance"].max_conditional},
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -14,7 +15,6 @@ from exchangesim.face import SocketAction
 
 PING_SECONDS = 20.0
 MAX_STREAMS = 1024
-MAX_MESSAGES_PER_SECOND = 5
 _METHODS = ("SUBSCRIBE", "UNSUBSCRIBE", "LIST_SUBSCRIPTIONS", "SET_PROPERTY", "GET_PROPERTY")
 
 encode = msgspec.json.encode
@@ -29,13 +29,16 @@ class _Refused(Exception):
 class MarketSockets:
     """Serves market data sockets."""
 
+    # /stream/ws is not the exchange's: some clients know spot sockets by "/stream" in the address.
+    paths: Sequence[str] = ("/ws", "/ws/{streams:.+}", "/stream", "/stream/ws", "/stream/ws/{streams:.+}")
+    messages_per_second = 5
+
     def __init__(self, streams: Streams, transit: Transit, *, limits: bool) -> None:
         self._streams, self._transit, self._limits = streams, transit, limits
         self._open: set[StreamConnection] = set()
 
     def add_routes(self, app: web.Application) -> None:
-        # /stream/ws is not the exchange's: some clients know spot sockets by "/stream" in the address.
-        for path in ("/ws", "/ws/{streams:.+}", "/stream", "/stream/ws", "/stream/ws/{streams:.+}"):
+        for path in self.paths:
             app.router.add_get(path, self._serve)
 
     async def close(self) -> None:
@@ -55,8 +58,8 @@ class MarketSockets:
         return len(connections)
 
     async def _serve(self, http: web.Request) -> web.StreamResponse:
-        combined = http.path == "/stream"
-        names = http.query.get("streams", "") if combined else http.match_info.get("streams", "")
+        combined = http.path.endswith("/stream")
+        names = http.query.get("streams", "") if combined else self._named(http)
         # Names in the address that are no streams are accepted and stay silent (clients number their sockets so).
         wanted = [name for name in names.split("/") if self._streams.is_valid(name)]
         if len(wanted) > MAX_STREAMS:
@@ -65,13 +68,13 @@ class MarketSockets:
         await socket.prepare(http)
         connection = StreamConnection(self._transit, socket, http)
         listener = Listener(connection, combined=combined)
-        recent: deque[float] = deque(maxlen=MAX_MESSAGES_PER_SECOND)
+        recent: deque[float] = deque(maxlen=self.messages_per_second)
         self._open.add(connection)
         self._streams.subscribe(listener, wanted)
 
         def receive(text: str) -> None:
             now = self._transit.clock.monotonic()
-            if self._limits and len(recent) == MAX_MESSAGES_PER_SECOND and now - recent[0] < 1:
+            if self._limits and len(recent) == self.messages_per_second and now - recent[0] < 1:
                 connection.abort()
                 return
             recent.append(now)
@@ -83,6 +86,10 @@ class MarketSockets:
             self._open.discard(connection)
             self._streams.unsubscribe(listener, list(listener.streams))
         return socket
+
+    def _named(self, http: web.Request) -> str:
+        """Return the streams that the address of a socket of raw messages names, divided by slashes."""
+        return http.match_info.get("streams", "")
 
     def _answer(self, listener: Listener, text: str) -> dict[str, object]:
         try:

@@ -21,8 +21,9 @@ LARGEST_INTEGER = 2**63 - 1
 class Parameters:
     """The parameters of one request as texts; each read is remembered, so that unread ones can be refused."""
 
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._given = given
+    def __init__(self, given: Mapping[str, str], *, lenient: bool = False) -> None:
+        """``lenient`` ignores what nobody reads, as the futures APIs do."""
+        self._given, self._lenient = given, lenient
         self._read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
@@ -111,7 +112,7 @@ class Parameters:
     def refuse_unread(self) -> None:
         """Raise -1104 when something was sent that nobody read."""
         unread = set(self._given) - self._read
-        if unread:
+        if unread and not self._lenient:
             sent = len(self._given)
             raise ApiError(
                 -1104,

@@ -8,8 +8,8 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from exchangesim.binance.calls import Calls, Operation, Request
-from exchangesim.binance.errors import ApiError, asked_for
+from exchangesim.binance.errors import ApiError
+from exchangesim.binance.operations import CallTable, Operation, Request
 from exchangesim.core.transit import Answer, Call, Transit
 
 KEY_HEADER = "X-MBX-APIKEY"
@@ -18,7 +18,7 @@ KEY_HEADER = "X-MBX-APIKEY"
 class Rest:
     """Routes of the REST API."""
 
-    def __init__(self, calls: Calls, transit: Transit) -> None:
+    def __init__(self, calls: CallTable, transit: Transit) -> None:
         self._calls, self._transit = calls, transit
 
     def add_routes(self, app: web.Application) -> None:
@@ -35,7 +35,7 @@ class Rest:
                 symbol=request.given.get("symbol", ""),
                 api_key=request.api_key or "",
                 refuse=lambda reason, seconds: self._refused(
-                    asked_for(reason, seconds, self._transit.clock.time_ms()), request
+                    self._calls.asked_for(reason, seconds, self._transit.clock.time_ms()), request
                 ),
             )
             return await self._transit.serve_http(http, call, lambda: self._answer(operation, request))

@@ -20,6 +20,7 @@ _OTHERS = frozenset({"bookTicker", "trade", "aggTrade", "ticker"})
 FAST, SLOW = 0.1, 1.0
 
 encode = msgspec.json.encode
+Levels = list[tuple[Decimal, Decimal]]
 
 
 class Listener:
@@ -30,7 +31,7 @@ class Listener:
         self.streams: dict[str, None] = {}
 
 
-class _Stream:
+class Stream:
     """One stream of one market and its listeners. Nothing is made while nobody listens."""
 
     def __init__(self, name: str, market: SimMarket, exchange: SimExchange) -> None:
@@ -59,7 +60,7 @@ class _Stream:
     def on_trades(self, trades: tuple[PublicTrade, ...]) -> None: ...
 
 
-class _Diffs(_Stream):
+class Diffs(Stream):
     """``@depth``: the levels that changed since the last message, whose ids chain without a hole."""
 
     def __init__(self, name: str, market: SimMarket, exchange: SimExchange, cadence: Cadence) -> None:
@@ -86,20 +87,25 @@ class _Diffs(_Stream):
             return
         bids = sorted(self._bids.items(), reverse=True)
         asks = sorted(self._asks.items())
-        message = {
+        message = self.message(self._first_id, bids, asks)
+        self._bids.clear()
+        self._asks.clear()
+        self._first_id = 0
+        self.send(message)
+
+    def message(self, first_id: int, bids: Levels, asks: Levels) -> dict[str, object]:
+        return {
             "e": "depthUpdate",
             "E": self.exchange.clock.time_ms(),
             "s": self.market.native,
-            "U": self._first_id,
+            "U": first_id,
             "u": self.market.update_id,
             "b": market_codec.levels(bids),
             "a": market_codec.levels(asks),
         }
-        self.joined()
-        self.send(message)
 
 
-class _Partial(_Stream):
+class Partial(Stream):
     """``@depth5``, ``10``, ``20``: the best levels whole, when anything changed."""
 
     def __init__(self, name: str, market: SimMarket, exchange: SimExchange, cadence: Cadence, depth: int) -> None:
@@ -123,7 +129,7 @@ class _Partial(_Stream):
         )
 
 
-class _BookTicker(_Stream):
+class BookTicker(Stream):
     def on_top(self) -> None:
         if self.market.top is None:
             return
@@ -141,7 +147,7 @@ class _BookTicker(_Stream):
         )
 
 
-class _Trades(_Stream):
+class Trades(Stream):
     def on_trades(self, trades: tuple[PublicTrade, ...]) -> None:
         now = self.exchange.clock.time_ms()
         for trade in trades:
@@ -160,14 +166,14 @@ class _Trades(_Stream):
             )
 
 
-class _AggregateTrades(_Stream):
+class AggregateTrades(Stream):
     def on_trades(self, trades: tuple[PublicTrade, ...]) -> None:
         now = self.exchange.clock.time_ms()
         for row in market_codec.aggregate(trades):
             self.send({"e": "aggTrade", "E": now, "s": self.market.native, **row})
 
 
-class _Ticker(_Stream):
+class Ticker(Stream):
     def __init__(self, name: str, market: SimMarket, exchange: SimExchange, cadence: Cadence) -> None:
         super().__init__(name, market, exchange)
         self._cadence = cadence
@@ -186,10 +192,10 @@ class Streams:
     """All streams somebody listens to."""
 
     def __init__(self, exchange: SimExchange) -> None:
-        self._exchange = exchange
-        self._streams: dict[str, _Stream] = {}
-        self._by_market: dict[str, list[_Stream]] = {native: [] for native in exchange.markets}
-        self._cadences = {FAST: Cadence(FAST), SLOW: Cadence(SLOW)}
+        self.exchange = exchange
+        self._streams: dict[str, Stream] = {}
+        self._by_market: dict[str, list[Stream]] = {native: [] for native in exchange.markets}
+        self.cadences = {FAST: Cadence(FAST), SLOW: Cadence(SLOW)}
 
     def is_valid(self, name: str) -> bool:
         """Tell whether a name is that of a stream, whatever its symbol."""
@@ -200,7 +206,7 @@ class Streams:
         """Start streams for a listener; a symbol that is not listed stays silent, as on the exchange."""
         for name in names:
             listener.streams[name] = None
-            stream = self._streams.get(name) or self._make(name)
+            stream = self._streams.get(name) or self.make(name)
             if stream is None:
                 continue
             first = not stream.listeners
@@ -233,23 +239,28 @@ class Streams:
         for stream in self._by_market[market.native]:
             stream.on_trades(trades)
 
+    def of(self, market: SimMarket) -> list[Stream]:
+        """Return the streams of a market that somebody listens to."""
+        return self._by_market[market.native]
+
     def close(self) -> None:
-        for cadence in self._cadences.values():
+        for cadence in self.cadences.values():
             cadence.close()
 
-    def _make(self, name: str) -> _Stream | None:
+    def make(self, name: str) -> Stream | None:
+        """Return a new stream of this name, None for a symbol that is not listed."""
         symbol, _, kind = name.partition("@")
-        market = self._exchange.markets.get(symbol.upper())
+        market = self.exchange.markets.get(symbol.upper())
         if market is None or symbol != symbol.lower():
             return None
         depth = _DEPTH.match(kind)
         if depth is not None:
             count, speed = depth.groups()
-            cadence = self._cadences[FAST if speed == "@100ms" else SLOW]
+            cadence = self.cadences[FAST if speed == "@100ms" else SLOW]
             if count is None:
-                return _Diffs(name, market, self._exchange, cadence)
-            return _Partial(name, market, self._exchange, cadence, int(count))
+                return Diffs(name, market, self.exchange, cadence)
+            return Partial(name, market, self.exchange, cadence, int(count))
         if kind == "ticker":
-            return _Ticker(name, market, self._exchange, self._cadences[SLOW])
-        plain: dict[str, type[_Stream]] = {"bookTicker": _BookTicker, "trade": _Trades, "aggTrade": _AggregateTrades}
-        return plain[kind](name, market, self._exchange) if kind in plain else None
+            return Ticker(name, market, self.exchange, self.cadences[SLOW])
+        plain: dict[str, type[Stream]] = {"bookTicker": BookTicker, "trade": Trades, "aggTrade": AggregateTrades}
+        return plain[kind](name, market, self.exchange) if kind in plain else None

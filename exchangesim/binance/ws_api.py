@@ -1,4 +1,4 @@
-"""The WebSocket API ``/ws-api/v3``: calls, session logon and user data streams."""
+"""The WebSocket API: calls, session logon and user data streams."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import msgspec
 from aiohttp import web
 
 from exchangesim.binance.auth import BAD_KEY, is_public_key
-from exchangesim.binance.calls import Calls, Request
-from exchangesim.binance.errors import ApiError, asked_for
+from exchangesim.binance.errors import ApiError
+from exchangesim.binance.operations import CallTable, Request
 from exchangesim.binance.parameters import Parameters
 from exchangesim.core.accounts import Account
 from exchangesim.core.transit import Answer, Call, StreamConnection, Transit
@@ -36,6 +36,8 @@ class Session:
         self.subscriptions: dict[int, str] = {}
         """API key by subscription id."""
         self.logon_subscription: int | None = None
+        self.keys: set[str] = set()
+        """API keys that have been used on it."""
         self.next_subscription = 0
 
 
@@ -82,10 +84,12 @@ SessionCall = Callable[[Session, Request, Parameters], object]
 class WebSocketApi:
     """Serves WebSocket API sockets."""
 
-    def __init__(self, calls: Calls, transit: Transit, users: UserStreams) -> None:
+    path = "/ws-api/v3"
+
+    def __init__(self, calls: CallTable, transit: Transit, users: UserStreams) -> None:
         self._calls, self._transit, self._users = calls, transit, users
         self._open: set[Session] = set()
-        self._session_calls: dict[str, SessionCall] = {
+        self.session_calls: dict[str, SessionCall] = {
             "session.logon": self._logon,
             "session.logout": self._logout,
             "session.status": lambda session, _request, _parameters: self._status(session),
@@ -98,7 +102,7 @@ class WebSocketApi:
         }
 
     def add_routes(self, app: web.Application) -> None:
-        app.router.add_get("/ws-api/v3", self._serve)
+        app.router.add_get(self.path, self._serve)
 
     async def close(self) -> None:
         for session in list(self._open):
@@ -106,7 +110,7 @@ class WebSocketApi:
 
     def disturb(self, action: SocketAction, api_key: str) -> int:
         """See ``Face.disturb``."""
-        sessions = [session for session in self._open if api_key == "*" or api_key in session.subscriptions.values()]
+        sessions = [session for session in self._open if api_key == "*" or api_key in session.keys]
         now = self._transit.clock.time_ms()
         for session in sessions:
             if action == "cut":
@@ -159,15 +163,17 @@ class WebSocketApi:
             return
         name = method.removeprefix("v3/")
         request = self._request(session, given)
+        session.keys.add(_key(session, request))
         call = Call(
             operation=name,
             symbol=request.given.get("symbol", ""),
             api_key=_key(session, request),
-            refuse=lambda reason, seconds: Answer(
-                body=encode({"id": identity} | _refusal(asked_for(reason, seconds, self._transit.clock.time_ms())))
-            ),
+            refuse=lambda reason, seconds: Answer(body=encode({"id": identity} | self._asked(reason, seconds))),
         )
         session.connection.start_call(call, lambda: Answer(body=self._answer(session, name, identity, request, given)))
+
+    def _asked(self, reason: str, seconds: float) -> dict[str, object]:
+        return _refusal(self._calls.asked_for(reason, seconds, self._transit.clock.time_ms()))
 
     def _request(self, session: Session, given: Mapping[str, Any]) -> Request:
         texts = {name: _text(value) for name, value in given.items() if value is not None}
@@ -189,11 +195,11 @@ class WebSocketApi:
         account: Account | None = None
         order = False
         try:
-            if method in self._session_calls:
+            if method in self.session_calls:
                 self._calls.limits.spend(request.address, SESSION_WEIGHT)
                 answer |= {
                     "status": 200,
-                    "result": self._session_calls[method](session, request, Parameters(request.given)),
+                    "result": self.session_calls[method](session, request, Parameters(request.given)),
                 }
             else:
                 operation = self._calls.by_ws.get(method)

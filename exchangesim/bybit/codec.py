@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from exchangesim.bybit.stops import stop_type
 from exchangesim.core.accounts import Account, Balance
 from exchangesim.core.coins import Coin
 from exchangesim.core.market import Candle, SimMarket
@@ -30,7 +31,14 @@ _REJECT_REASONS = {
     CloseReason.MARKET_REST: "EC_NoImmediateQtyToFill",
     CloseReason.FOK_UNFILLED: "EC_CancelForNoFullFill",
     CloseReason.POST_ONLY_WOULD_TAKE: "EC_PostOnlyWillTakeLiquidity",
+    CloseReason.OTHER_LEG: "EC_NoError",
+    CloseReason.WORKING_ENDED: "EC_NoError",
+    CloseReason.REFUSED: "EC_NoEnoughQtyToFill",
 }
+
+
+_UNUSED = frozenset({CloseReason.REQUESTED, CloseReason.OTHER_LEG, CloseReason.WORKING_ENDED})
+"""Why a conditional order may have ended that was not triggered."""
 
 
 def instrument(rules: SymbolRules, number: int, *, trading: bool) -> Json:
@@ -126,6 +134,8 @@ def stream_trade(native: str, trade: PublicTrade) -> Json:
 
 
 def order_status(order: Order) -> str:
+    if order.idle:
+        return "Untriggered" if order.is_open else "Deactivated" if order.close_reason in _UNUSED else "Rejected"
     if order.is_open:
         return "PartiallyFilled" if order.filled else "New"
     if order.status is Status.FILLED:
@@ -164,14 +174,14 @@ def order(order: Order) -> Json:
         "cumFeeDetail": fees,
         "timeInForce": _time_in_force(order),
         "orderType": "Market" if is_market else "Limit",
-        "stopOrderType": "",
+        "stopOrderType": stop_type(order),
         "orderIv": "",
         "marketUnit": ("quoteCoin" if by_quote else "baseCoin") if is_market else "",
         "slippageToleranceType": "UNKNOWN",
         "slippageTolerance": "",
-        "triggerPrice": "0",
-        "takeProfit": "0",
-        "stopLoss": "0",
+        "triggerPrice": "0" if order.trigger is None else plain(order.trigger.price),
+        "takeProfit": order.tags.get("takeProfit", "0"),
+        "stopLoss": order.tags.get("stopLoss", "0"),
         "tpTriggerBy": "",
         "slTriggerBy": "",
         "triggerDirection": 0,
@@ -185,8 +195,8 @@ def order(order: Order) -> Json:
         "smpGroup": 0,
         "smpOrderId": "",
         "tpslMode": "",
-        "tpLimitPrice": "0",
-        "slLimitPrice": "0",
+        "tpLimitPrice": order.tags.get("tpLimitPrice", "0"),
+        "slLimitPrice": order.tags.get("slLimitPrice", "0"),
         "placeType": "",
         "createdTime": str(order.created_ms),
         "updatedTime": str(order.updated_ms),
@@ -217,7 +227,7 @@ def execution(fill: Fill, order: Order, rules: SymbolRules, leaves: Decimal) -> 
         "leavesQty": plain(leaves),
         "createType": "CreateByUser",
         "orderType": "Market" if order.type is OrderType.MARKET else "Limit",
-        "stopOrderType": "",
+        "stopOrderType": stop_type(order),
         "execFee": plain(fill.fee),
         "execId": str(fill.trade_id),
         "execPrice": plain(fill.price),

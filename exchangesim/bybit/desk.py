@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from exchangesim.bybit.errors import BybitError, bad_request, empty, from_reject, invalid, not_allowed
+from exchangesim.bybit.stops import is_hidden, make_conditional, matches, read_exits, read_filter
 from exchangesim.core.accounts import Account
 from exchangesim.core.amend import amend
 from exchangesim.core.exchange import SimExchange
@@ -76,8 +77,12 @@ class OrderDesk:
         if "trade" not in account.permissions:
             raise not_allowed()
         market = self.market(arguments)
-        new = read_order(arguments, market)
+        new = make_conditional(arguments, market, read_order(arguments, market))
+        exits = read_exits(arguments, new)
         try:
+            if exits is not None:
+                placed = self._exchange.lists.place(account, exits)
+                return {"orderId": str(placed.working), "orderLinkId": new.client_id}
             order = self._exchange.place(account, new)
         except Rejected as rejected:
             raise from_reject(rejected, market, new.price) from None
@@ -96,6 +101,8 @@ class OrderDesk:
 
     def cancel(self, account: Account, arguments: Arguments) -> Json:
         order = self._find_open(account, arguments)
+        if not matches(order, read_filter(arguments)):
+            raise from_reject(Rejected(Reject.ORDER_NOT_FOUND, "not of this kind"))
         try:
             self._exchange.cancel(account, order_id=order.id)
         except Rejected as rejected:
@@ -107,9 +114,11 @@ class OrderDesk:
         native = None
         if arguments.get("symbol"):
             native = self.market(arguments).native
-        orders = self._exchange.open_orders(account, native) if _is_plain(arguments) else []
+        wanted = read_filter(arguments)
+        orders = [order for order in self._exchange.shelf.open(account, native) if matches(order, wanted)]
         for order in orders:
-            self._exchange.cancel(account, order_id=order.id)
+            if order.is_open:  # one exit takes the other along
+                self._exchange.cancel(account, order_id=order.id)
         return {"list": [_ids(order) for order in orders], "success": "1"}
 
     def market(self, arguments: Arguments) -> SimMarket:
@@ -131,12 +140,12 @@ class OrderDesk:
         market = self.market(arguments)
         order_id, link_id = str(arguments.get("orderId") or ""), str(arguments.get("orderLinkId") or "")
         if order_id:
-            order = self._exchange.find_order(account, native=market.native, order_id=read_id(order_id))
+            order = self._exchange.shelf.find(account, native=market.native, order_id=read_id(order_id))
         elif link_id:
-            order = self._exchange.find_order(account, native=market.native, client_id=link_id)
+            order = self._exchange.shelf.find(account, native=market.native, client_id=link_id)
         else:
             raise empty("orderId")
-        if order is None or not order.is_open:
+        if order is None or not order.is_open or is_hidden(order):
             raise from_reject(Rejected(Reject.ORDER_NOT_FOUND, "not open"))
         return order
 
@@ -161,8 +170,6 @@ def read_order(arguments: Arguments, market: SimMarket) -> NewOrder:
     kind = arguments.get("orderType")
     if kind not in ("Limit", "Market"):
         raise BybitError(170116, "Invalid orderType.")
-    if not _is_plain(arguments) or any(arguments.get(name) for name in ("triggerPrice", "takeProfit", "stopLoss")):
-        raise BybitError(170227, "This feature is not supported.")
     if str(arguments.get("isLeverage") or "0") not in ("0", "False"):
         raise BybitError(170036, "You haven't enabled Cross Margin Trading yet.")
     link_id = str(arguments.get("orderLinkId") or "")
@@ -199,10 +206,6 @@ def read_order(arguments: Arguments, market: SimMarket) -> NewOrder:
         client_id=link_id,
         tags=tags,
     )
-
-
-def _is_plain(arguments: Arguments) -> bool:
-    return str(arguments.get("orderFilter") or "Order") == "Order"
 
 
 def _needed(arguments: Arguments, name: str) -> Decimal:

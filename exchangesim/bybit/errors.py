@@ -55,6 +55,11 @@ _TEXTS: dict[Reject, tuple[int, str]] = {
     Reject.INSUFFICIENT_BALANCE: (170131, "Insufficient balance."),
     Reject.DUPLICATE_CLIENT_ID: (170141, "Duplicate clientOrderId"),
     Reject.WOULD_TAKE: (170218, "The LIMIT-MAKER order is rejected due to invalid price."),
+    Reject.WOULD_TRIGGER: (170130, "Data sent for paramter 'triggerPrice' is not valid."),
+    Reject.PRICE_RELATION: (170130, "Data sent for paramter 'takeProfit' is not valid."),
+    Reject.TOO_MANY_CONDITIONAL: (170810, "Cannot exceed maximum of 500 conditional, TP/SL and active orders."),
+    Reject.TOO_MANY_LISTS: (170810, "Cannot exceed maximum of 500 conditional, TP/SL and active orders."),
+    Reject.DUPLICATE_LIST_ID: (170141, "Duplicate clientOrderId"),
     # A closed order cannot be told from one that never was: both are simply not among the live ones.
     Reject.ORDER_NOT_FOUND: (170213, "Order does not exist."),
     Reject.ORDER_CLOSED: (170213, "Order does not exist."),

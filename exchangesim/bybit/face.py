@@ -14,6 +14,7 @@ from exchangesim.bybit import codec
 from exchangesim.bybit.desk import Allowances, OrderDesk
 from exchangesim.bybit.rest import ORDER_LIMITS, READ_LIMITS, BybitRest
 from exchangesim.bybit.sessions import PrivateSession, PublicSession, Session, TradeSession
+from exchangesim.bybit.stops import is_hidden
 from exchangesim.bybit.topics import PublicTopics
 from exchangesim.core.accounts import Account
 from exchangesim.core.exchange import SimExchange
@@ -94,6 +95,8 @@ class BybitFace(SessionFace[Session]):
         self.topics.on_trades(market, trades)
 
     def on_order(self, account: Account, order: Order, execution: Execution) -> None:
+        if is_hidden(order):
+            return
         market = self.exchange.markets[order.native]
         fill = execution.fill
         row = None

@@ -9,6 +9,7 @@ from typing import Any
 from exchangesim.bybit import codec
 from exchangesim.bybit.desk import read_id
 from exchangesim.bybit.errors import bad_request
+from exchangesim.bybit.stops import is_hidden, matches, read_filter
 from exchangesim.core.accounts import Account
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.orders import Fill, Order
@@ -28,12 +29,12 @@ def realtime(exchange: SimExchange, account: Account, parameters: Parameters) ->
     if parameters.get("orderId") or parameters.get("orderLinkId"):
         orders = _one(exchange, account, parameters)
     elif parameters.get("openOnly") == "1":
-        orders = exchange.orders(account, native=native, closed_only=True, limit=RECENT_CLOSED)
+        orders = exchange.shelf.stored(account, native=native, closed_only=True, limit=RECENT_CLOSED)
     else:
-        orders = exchange.open_orders(account, native)
-    if not _plain_orders(parameters):
-        orders = []
-    newest_first = [order for order in reversed(orders) if below is None or order.id < below]
+        orders = exchange.shelf.open(account, native)
+    newest_first = [
+        order for order in reversed(orders) if _wanted(order, parameters) and (below is None or order.id < below)
+    ]
     return _page(newest_first, limit)
 
 
@@ -42,10 +43,8 @@ def history(exchange: SimExchange, account: Account, parameters: Parameters) -> 
     limit, below = _paging(parameters, default=20, most=50)
     if parameters.get("orderId") or parameters.get("orderLinkId"):
         return _page([o for o in _one(exchange, account, parameters) if not o.is_open], limit)
-    if not _plain_orders(parameters):
-        return _page([], limit)
     start, end = _span(exchange, parameters)
-    orders = exchange.orders(
+    orders = exchange.shelf.stored(
         account,
         native=parameters.get("symbol") or None,
         below_id=below,
@@ -55,7 +54,11 @@ def history(exchange: SimExchange, account: Account, parameters: Parameters) -> 
         limit=RECENT_CLOSED,
     )
     status = parameters.get("orderStatus")
-    kept = [order for order in reversed(orders) if not status or codec.order_status(order) == status]
+    kept = [
+        order
+        for order in reversed(orders)
+        if _wanted(order, parameters) and (not status or codec.order_status(order) == status)
+    ]
     return _page(kept, limit)
 
 
@@ -70,7 +73,7 @@ def executions(exchange: SimExchange, account: Account, parameters: Parameters) 
     if parameters.get("execType", "Trade") != "Trade":
         fills: list[Fill] = []
     else:
-        fills = exchange.fills(
+        fills = exchange.shelf.fills(
             account,
             native=parameters.get("symbol") or None,
             order_id=order_id,
@@ -81,7 +84,7 @@ def executions(exchange: SimExchange, account: Account, parameters: Parameters) 
         )[::-1]
     rows = []
     for fill in fills[:limit]:
-        order = exchange.find_order(account, order_id=fill.order_id)
+        order = exchange.shelf.find(account, order_id=fill.order_id)
         if order is not None:
             rules = exchange.markets[fill.native].rules
             rows.append(codec.execution(fill, order, rules, _left_after(exchange, fill, order)))
@@ -98,10 +101,10 @@ def _left_after(exchange: SimExchange, fill: Fill, order: Order) -> Decimal:
 def _one(exchange: SimExchange, account: Account, parameters: Parameters) -> list[Order]:
     native, order_id = parameters.get("symbol") or None, parameters.get("orderId")
     if order_id:
-        order = exchange.find_order(account, native=native, order_id=read_id(order_id))
+        order = exchange.shelf.find(account, native=native, order_id=read_id(order_id))
     else:
-        order = exchange.find_order(account, native=native, client_id=parameters.get("orderLinkId"))
-    return [] if order is None else [order]
+        order = exchange.shelf.find(account, native=native, client_id=parameters.get("orderLinkId"))
+    return [] if order is None or is_hidden(order) else [order]
 
 
 def _page(orders: list[Order], limit: int) -> Json:
@@ -110,9 +113,9 @@ def _page(orders: list[Order], limit: int) -> Json:
     return {"nextPageCursor": cursor, "category": "spot", "list": rows}
 
 
-def _plain_orders(parameters: Parameters) -> bool:
-    """Tell whether the query is for plain orders: conditional ones do not exist here."""
-    return parameters.get("orderFilter", "Order") == "Order"
+def _wanted(order: Order, parameters: Parameters) -> bool:
+    """Tell whether an order is of the kind asked for by ``orderFilter``: of any without it."""
+    return not is_hidden(order) and ("orderFilter" not in parameters or matches(order, read_filter(parameters)))
 
 
 def _span(exchange: SimExchange, parameters: Parameters) -> tuple[int, int | None]:

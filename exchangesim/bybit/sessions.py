@@ -231,6 +231,8 @@ class TradeSession(Session):
             return
         account, arguments = self.account, args[0]
         assert account is not None
+        if account.revoked:
+            return  # the connection is being closed
 
         def refuse(reason: str, _seconds: float) -> Answer:
             error = asked_for(reason)

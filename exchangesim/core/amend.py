@@ -43,6 +43,8 @@ def amend(
     """
     if not order.is_open:
         raise Rejected(Reject.ORDER_CLOSED, f"The order is {order.status}.", order=order)
+    if order.idle:
+        raise Rejected(Reject.ORDER_CLOSED, "An order that waits for its trigger cannot be amended.", order=order)
     market = exchange.markets[order.native]
     new_price, new_quantity = price or order.price, quantity or order.quantity
     wanted = NewOrder(

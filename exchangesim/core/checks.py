@@ -20,6 +20,10 @@ def check_shape(new: NewOrder, market: SimMarket) -> None:
     rules = market.rules
     if market.halted:
         raise Rejected(Reject.SYMBOL_HALTED, f"{rules.native} is not trading.")
+    if new.trigger is not None:
+        check_tick("trigger price", new.trigger.price, rules)
+        if new.quote_quantity is not None and new.side is Side.SELL:
+            raise Rejected(Reject.BAD_QUANTITY, "A conditional sell is given by its base quantity.")
     if new.type is OrderType.LIMIT:
         _check_price(new.price, rules, market)
         if new.quantity is None:
@@ -37,7 +41,7 @@ def check_shape(new: NewOrder, market: SimMarket) -> None:
         notional = new.quote_quantity
         if notional > rules.max_quantity * market.last_price:
             raise Rejected(Reject.QUANTITY_TOO_LARGE, f"quote quantity {notional} is above what the market allows.")
-    if notional < rules.min_notional:
+    if notional < rules.min_notional and not new.reduce_only:
         raise Rejected(
             Reject.NOTIONAL_TOO_SMALL,
             f"price x quantity is {notional.normalize():f} {rules.quote}, the least is {rules.min_notional}.",
@@ -47,7 +51,8 @@ def check_shape(new: NewOrder, market: SimMarket) -> None:
 def check_funds(new: NewOrder, market: SimMarket, account: Account) -> Decimal:
     """Return what the order would reserve; raise Rejected when the account has less of it free.
 
-    A market buy by base quantity reserves what it would cost against the book of now.
+    A market buy by base quantity reserves what it would cost against the book of now, a conditional one what it would
+    cost at its trigger price.
     """
     rules = market.rules
     if new.side is Side.SELL:
@@ -68,6 +73,9 @@ def check_funds(new: NewOrder, market: SimMarket, account: Account) -> Decimal:
             assert new.price is not None
             assert new.quantity is not None
             needed = new.price * new.quantity
+        elif new.trigger is not None:
+            assert new.quantity is not None
+            needed = new.trigger.price * new.quantity
         else:
             assert new.quantity is not None
             needed = cost_of(market.book.asks, new.quantity)
@@ -82,13 +90,18 @@ def check_funds(new: NewOrder, market: SimMarket, account: Account) -> Decimal:
 def _check_price(price: Decimal | None, rules: SymbolRules, market: SimMarket) -> None:
     if price is None or not _positive(price):
         raise Rejected(Reject.BAD_PRICE, f"price {price} is not a positive number.")
-    last = market.last_price
+    last = market.band_price or market.last_price
     if price > last * rules.price_band or price * rules.price_band < last:
-        raise Rejected(
-            Reject.PRICE_BAND, f"price {price} is more than {rules.price_band} times away from the last price {last}."
-        )
+        raise Rejected(Reject.PRICE_BAND, f"price {price} is more than {rules.price_band} times away from {last}.")
+    check_tick("price", price, rules)
+
+
+def check_tick(name: str, price: Decimal, rules: SymbolRules) -> None:
+    """Refuse a price that is not a positive multiple of the tick. Raises Rejected."""
+    if not _positive(price):
+        raise Rejected(Reject.BAD_PRICE, f"{name} {price} is not a positive number.")
     if price % rules.tick != 0:
-        raise Rejected(Reject.PRICE_TICK, f"price {price} is not a multiple of the tick {rules.tick}.")
+        raise Rejected(Reject.PRICE_TICK, f"{name} {price} is not a multiple of the tick {rules.tick}.")
 
 
 def _check_quantity(quantity: Decimal, rules: SymbolRules) -> None:
@@ -103,6 +116,8 @@ def _check_quantity(quantity: Decimal, rules: SymbolRules) -> None:
 
 
 def _market_price(new: NewOrder, market: SimMarket) -> Decimal:
-    """Return the price a market order is judged at: the best opposite one, or the last."""
+    """Return the price a market order is judged at: its trigger, else the best opposite one, or the last."""
+    if new.trigger is not None:
+        return new.trigger.price
     best = market.book.side(new.side.opposite).best
     return market.last_price if best is None else best

@@ -7,19 +7,20 @@ operation commits what it changed to the store before it returns, and tells list
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
-from typing import Any
 
 from exchangesim.core.accounts import Account
 from exchangesim.core.checks import check_funds, check_shape
 from exchangesim.core.clock import Clock
 from exchangesim.core.coins import Coins
 from exchangesim.core.irregular import Irregular
+from exchangesim.core.listener import ExchangeListener
 from exchangesim.core.market import SimMarket
 from exchangesim.core.matching import floor_to, match_quantity, quantity_worth, reachable
+from exchangesim.core.order_lists import OrderLists
+from exchangesim.core.order_shelf import OrderShelf
 from exchangesim.core.orders import (
     ZERO,
     BookChange,
@@ -30,85 +31,25 @@ from exchangesim.core.orders import (
     NewOrder,
     Order,
     OrderType,
-    PublicTrade,
     Reject,
     Rejected,
     Side,
     Status,
     TimeInForce,
+    Trigger,
 )
+from exchangesim.core.policy import POLICIES, ExchangePolicy
 from exchangesim.core.reads import ReadLag
 from exchangesim.core.rules import SymbolRules
 from exchangesim.core.settlement import Settlement
 from exchangesim.core.state import Counter, Store
-
-RECENT_ORDERS = 2000  # closed orders kept in memory; older ones are read from the store
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExchangePolicy:
-    """In what exchanges differ beyond numbers."""
-
-    client_ids_unique_forever: bool = False
-    """False: a client id may be used again once its order has closed (Binance). True: never again (OKX, Bybit)."""
-    post_only_refused: bool = True
-    """A post-only order that would match is refused (Binance), or accepted and cancelled at once (OKX, Bybit)."""
-    first_order_id: int = 1
-    first_trade_id: int = 1
-    first_update_id: int = 1
-    make_client_id: Callable[[int], str] = str
-    """Client id for an order that brought none, from the order id. May return ``""`` (OKX, Bybit leave it empty)."""
-
-
-POLICIES: dict[str, ExchangePolicy] = {
-    "binance": ExchangePolicy(
-        first_order_id=30_000_001,
-        first_trade_id=3_700_000_001,
-        first_update_id=50_000_000_001,
-        make_client_id=lambda order_id: f"sim{order_id:019d}",
-    ),
-    "okx": ExchangePolicy(
-        client_ids_unique_forever=True,
-        post_only_refused=False,
-        first_order_id=2_000_000_000_000_000_001,
-        first_trade_id=700_000_001,
-        first_update_id=120_000_000_001,
-        make_client_id=lambda _: "",
-    ),
-    "bybit": ExchangePolicy(
-        client_ids_unique_forever=True,
-        post_only_refused=False,
-        first_order_id=1_900_000_000_000_000_001,
-        first_trade_id=2_290_000_000_000_001,
-        first_update_id=70_000_001,
-        make_client_id=lambda _: "",
-    ),
-}
-
-
-class ExchangeListener:
-    """What a face may hear. Calls are synchronous; objects passed may change after the call returns."""
-
-    def on_book(self, market: SimMarket, change: BookChange) -> None:
-        """Levels changed; ``market.update_id`` is ``change.last_id``."""
-
-    def on_top(self, market: SimMarket) -> None:
-        """The best bid or ask, or a quantity there, changed: see ``market.top`` (None when a side is empty)."""
-
-    def on_trades(self, market: SimMarket, trades: tuple[PublicTrade, ...]) -> None:
-        """One taker's trades, in the order they matched."""
-
-    def on_order(self, account: Account, order: Order, execution: Execution) -> None: ...
-
-    def on_balances(self, account: Account, assets: tuple[str, ...], time_ms: int) -> None:
-        """An order changed these balances."""
-
-    def on_transfer(self, account: Account, asset: str, delta: Decimal, time_ms: int) -> None:
-        """Funds came in or went out, not by an order."""
+from exchangesim.core.triggers import LAST, Triggers
 
 
 class SimExchange:
     """One venue. See the module's text for order of events and durability."""
+
+    settlement_class: type[Settlement] = Settlement
 
     def __init__(
         self,
@@ -147,16 +88,21 @@ class SimExchange:
         self._update_ids = {
             native: self._counter(f"update:{native}", self.policy.first_update_id, 100_000) for native in self.markets
         }
-        self._open: dict[int, Order] = {}
-        self._open_client_ids: dict[tuple[str, str], Order] = {}
-        self._recent: OrderedDict[int, Order] = OrderedDict()
-        self._settlement = Settlement(self)
+        self.shelf = OrderShelf(name, self.store, self.clock, self.reads)
+        self._settlement = self.settlement_class(self)
+        self.price_sources: dict[str, Callable[[SimMarket], Decimal]] = {LAST: lambda market: market.last_price}
+        """What a trigger may watch; whoever adds a source tells ``triggers.observe`` when its price moves."""
+        self.triggers: Triggers[Order] = Triggers(self._fire)
+        self.lists = OrderLists(self)
         for market in self.markets.values():
             market.update_id = self._update_ids[market.native].take()
         for order in self.store.open_orders(name):
             if order.native in self.markets:
-                self._register(order)
-                self.markets[order.native].book.side(order.side).add(order)
+                self.shelf.add(order)
+                if not order.idle:
+                    self.markets[order.native].book.side(order.side).add(order)
+                elif order.trigger is not None and order.status is not Status.PENDING_NEW:
+                    self.arm(order)
         for market in self.markets.values():
             market.book.collect_changes()
             market.top = market.compute_top()
@@ -219,6 +165,17 @@ class SimExchange:
 
     def check(self, account: Account, new: NewOrder) -> SimMarket:
         """Make every check that ``place`` makes, without placing. Returns the market; raises Rejected."""
+        market = self.check_terms(account, new)
+        if new.trigger is not None:
+            self.check_trigger(market, new.trigger)
+            if not new.trigger.reserves:
+                return market
+        self.needed(account, new, market)
+        self.check_post_only(market, new)
+        return market
+
+    def check_terms(self, account: Account, new: NewOrder, *, besides: int = 0) -> SimMarket:
+        """Check all of an order but its funds and what the book says; ``besides`` others come with it."""
         if "trade" not in account.permissions:
             raise Rejected(Reject.PERMISSION, "This key may not trade.")
         market = self.markets.get(new.native)
@@ -227,20 +184,55 @@ class SimExchange:
         check_shape(new, market)
         if new.client_id and self._client_id_taken(account, new.client_id):
             raise Rejected(Reject.DUPLICATE_CLIENT_ID, f"Client order id {new.client_id!r} is taken.")
-        open_here = sum(1 for o in self._open.values() if o.api_key == account.api_key and o.native == new.native)
-        if open_here >= market.rules.max_open_orders:
-            raise Rejected(Reject.TOO_MANY_OPEN_ORDERS, f"{open_here} orders are open in {new.native}.")
-        check_funds(new, market, account)
-        if new.post_only and self.policy.post_only_refused and self._would_take(new, market):
-            raise Rejected(Reject.WOULD_TAKE, "A post-only order would match at once.")
+        open_here = [o for o in self.shelf if o.api_key == account.api_key and o.native == new.native]
+        if len(open_here) + besides >= market.rules.max_open_orders:
+            raise Rejected(Reject.TOO_MANY_OPEN_ORDERS, f"{len(open_here)} orders are open in {new.native}.")
+        if new.trigger is not None:
+            waiting = sum(1 for order in open_here if order.trigger is not None)
+            if waiting >= self.policy.max_conditional:
+                raise Rejected(Reject.TOO_MANY_CONDITIONAL, f"{waiting} conditional orders are open in {new.native}.")
         return market
 
+    def check_trigger(self, market: SimMarket, trigger: Trigger) -> None:
+        """Refuse a trigger that its price has reached already. Raises Rejected."""
+        if trigger.reached(self.price_sources[trigger.source](market)):
+            raise Rejected(Reject.WOULD_TRIGGER, f"The trigger price {trigger.price} is reached already.")
+
+    def check_post_only(self, market: SimMarket, *orders: NewOrder) -> None:
+        """Refuse post-only orders that would match, where the exchange does. Raises Rejected."""
+        if self.policy.post_only_refused and any(new.post_only and self._would_take(new, market) for new in orders):
+            raise Rejected(Reject.WOULD_TAKE, "A post-only order would match at once.")
+
     def place(self, account: Account, new: NewOrder) -> Order:
-        """Accept, match, and rest or end an order. Returns it with its fate; raises Rejected before it exists."""
+        """Accept, match, and rest or end an order; a conditional one waits. Returns it with its fate.
+
+        Raises Rejected before it exists.
+        """
         market = self.check(account, new)
-        new = self.irregular.reshape(account, new)
+        order = self._accept(account, market, self.irregular.reshape(account, new))
+        self.overfill(order)
+        return order
+
+    def _accept(self, account: Account, market: SimMarket, new: NewOrder) -> Order:
+        """Make an order of what was checked, match it, and rest or end it."""
         now = self.clock.time_ms()
+        # Asked before it is among the open orders, which may count.
+        needed = self.needed(account, new, market) if new.trigger is None or new.trigger.reserves else None
+        order = self.make_order(account, new, now)
+        if needed is not None:
+            self._settlement.reserve(account, order, needed)
+        self._settlement.report(account, order, ExecutionType.NEW, now)
+        if order.idle:
+            self.arm(order)
+        else:
+            self._work(account, market, order, now)
+        self._finish(market, now)
+        return order
+
+    def make_order(self, account: Account, new: NewOrder, now: int, *, list_id: int = 0) -> Order:
+        """Give an order its id and its place among the open ones; nothing is reserved, told or matched yet."""
         order_id = self._order_ids.take()
+        market = self.markets[new.native]
         order = Order(
             id=order_id,
             client_id=new.client_id or self.policy.make_client_id(order_id),
@@ -255,34 +247,41 @@ class SimExchange:
             quote_quantity=new.quote_quantity or ZERO,
             created_ms=now,
             updated_ms=now,
+            reserved_asset=market.rules.quote if new.side is Side.BUY else market.rules.base,
             tags=dict(new.tags),
+            trigger=new.trigger,
+            list_id=list_id,
+            idle=new.trigger is not None,
+            reduce_only=new.reduce_only,
+            position_side=new.position_side,
+            liquidation=new.liquidation,
         )
-        order.reserved_asset = market.rules.quote if new.side is Side.BUY else market.rules.base
-        order.reserved = check_funds(new, market, account)
-        account.reserve(order.reserved_asset, order.reserved)
-        self._register(order)
-        self._settlement.report(account, order, ExecutionType.NEW, now)
+        self.shelf.add(order)
+        return order
 
-        opposite = market.book.side(order.side.opposite)
-        limit = order.price if order.type is OrderType.LIMIT else None
-        if order.post_only and self._would_take(new, market):
-            self._settlement.end(account, order, Status.CANCELED, CloseReason.POST_ONLY_WOULD_TAKE, now)
-        elif order.time_in_force is TimeInForce.FOK and reachable(opposite, limit) < order.quantity:
-            self._settlement.end(account, order, Status.EXPIRED, CloseReason.FOK_UNFILLED, now)
-        else:
-            if order.quote_quantity:  # nothing can come between, so the book of now says what the amount is worth
-                order.quantity = quantity_worth(opposite, order.quote_quantity, market.rules.lot)
-                if order.side is Side.SELL:
-                    order.quantity = min(order.quantity, floor_to(order.reserved, market.rules.lot))
-            reach = self.irregular.depth(order)
-            pieces = match_quantity(opposite, order.quantity if reach is None else min(reach, order.quantity), limit)
-            self._settlement.settle(market, order.side, pieces, taker=order, now=now)
-            self._rest_or_end(account, market, order, now)
-        self._finish(market, now)
-        extra = self.irregular.overfill(order)
+    def as_new(self, order: Order, *, trigger: bool = True) -> NewOrder:
+        """Return what would have to be asked for to have this order's rest; without its trigger if not ``trigger``."""
+        return NewOrder(
+            native=order.native,
+            side=order.side,
+            type=order.type,
+            time_in_force=order.time_in_force,
+            price=order.price if order.type is OrderType.LIMIT else None,
+            quantity=None if order.quote_quantity else order.remaining,
+            quote_quantity=order.quote_quantity or None,
+            post_only=order.post_only,
+            trigger=order.trigger if trigger else None,
+        )
+
+    def arm(self, order: Order) -> None:
+        """Let a conditional order wait for trades that come from now on."""
+        self.triggers.arm(order, self._trade_ids.last)
+
+    def overfill(self, order: Order) -> None:
+        """Fill more of an order that has just gone to the book than was ordered, when that is asked for."""
+        extra = ZERO if order.idle else self.irregular.overfill(order)
         if extra:
             self.execute(order, extra)
-        return order
 
     def execute(self, order: Order, quantity: Decimal, price: Decimal | None = None) -> Fill:
         """Execute a quantity of an order against the market's own side whatever its state and size: no real exchange
@@ -317,8 +316,7 @@ class SimExchange:
             self._settlement.end(account, order, Status.CANCELED, CloseReason.NONE, self.clock.time_ms(), told=False)
         for fill in self.store.fills(self.name, order_id=order.id, newest=False, limit=10_000):
             self._settlement.undo(order, fill, self.clock.time_ms())
-        self._recent.pop(order.id, None)
-        self.store.forget(self.name, order_id=order.id)
+        self.shelf.lose(order)
         self.store.commit(self.name, accounts=[account])
         self._finish(market, self.clock.time_ms())
 
@@ -332,7 +330,7 @@ class SimExchange:
         cancel_client_id: str = "",
     ) -> Order:
         """Cancel an open order of the account. Raises Rejected: ORDER_NOT_FOUND, or ORDER_CLOSED with the order."""
-        order = self.find_order(account, native=native, order_id=order_id, client_id=client_id)
+        order = self.shelf.find(account, native=native, order_id=order_id, client_id=client_id)
         if order is None:
             raise Rejected(Reject.ORDER_NOT_FOUND, "There is no such order.")
         if not order.is_open:
@@ -340,58 +338,11 @@ class SimExchange:
         market = self.markets[order.native]
         now = self.clock.time_ms()
         order.cancel_client_id = cancel_client_id
-        market.book.side(order.side).remove(order)
+        if not order.idle:
+            market.book.side(order.side).remove(order)
         self._settlement.end(account, order, Status.CANCELED, CloseReason.REQUESTED, now)
         self._finish(market, now)
         return order
-
-    def find_order(
-        self,
-        account: Account,
-        *,
-        native: str | None = None,
-        order_id: int | None = None,
-        client_id: str | None = None,
-    ) -> Order | None:
-        """Return the account's order by id, or the newest one by client id (an open one first), else None."""
-        order: Order | None = None
-        if order_id is not None:
-            order = self.any_order(order_id)
-        elif client_id:
-            order = self._open_client_ids.get((account.api_key, client_id))
-            order = order or self.store.order_by_client_id(self.name, account.api_key, client_id)
-        if order is not None and self.reads.hides(order.created_ms, self.clock.time_ms()):
-            return None
-        if order is None or order.api_key != account.api_key or (native is not None and order.native != native):
-            return None
-        return order
-
-    def any_order(self, order_id: int) -> Order | None:
-        """Return an order by id, whoever's it is."""
-        return self._open.get(order_id) or self._recent.get(order_id) or self.store.order(self.name, order_id)
-
-    def open_orders(self, account: Account, native: str | None = None) -> list[Order]:
-        """Return the account's open orders, oldest first."""
-        now = self.clock.time_ms()
-        return [
-            order
-            for order in self._open.values()
-            if order.api_key == account.api_key
-            and (native is None or order.native == native)
-            and not self.reads.hides(order.created_ms, now)
-        ]
-
-    def orders(self, account: Account, **filters: Any) -> list[Order]:
-        """Return an account's stored orders as a query shows them; filters are ``Store.orders``'s."""
-        now = self.clock.time_ms()
-        found = self.store.orders(self.name, api_key=account.api_key, **filters)
-        return [order for order in found if not self.reads.hides(order.created_ms, now)]
-
-    def fills(self, account: Account, **filters: Any) -> list[Fill]:
-        """Return an account's stored fills as a query shows them; filters are ``Store.fills``'s."""
-        now = self.clock.time_ms()
-        found = self.store.fills(self.name, api_key=account.api_key, **filters)
-        return [fill for fill in found if not self.reads.hides(fill.time_ms, now)]
 
     # The market's own side
 
@@ -471,13 +422,17 @@ class SimExchange:
         return Counter(self.store, self.name, name, first=first, block=block)
 
     def _client_id_taken(self, account: Account, client_id: str) -> bool:
-        if (account.api_key, client_id) in self._open_client_ids:
+        if self.shelf.has_open(account.api_key, client_id):
             return True
         if not self.policy.client_ids_unique_forever:
             return False
         if self.store.order_by_client_id(self.name, account.api_key, client_id) is None:
             return False
         return not self.irregular.reuses_client_id(account)
+
+    def needed(self, account: Account, new: NewOrder, market: SimMarket) -> Decimal:
+        """Return how much of its asset an order locks. Raises Rejected when the account has less of it free."""
+        return check_funds(new, market, account)
 
     def _would_take(self, new: NewOrder, market: SimMarket) -> bool:
         opposite = market.book.side(new.side.opposite)
@@ -487,6 +442,42 @@ class SimExchange:
         opposite = market.book.side(side.opposite)
         for crossed in [p for p, _ in opposite.available(price)]:
             opposite.set_market(crossed, ZERO)
+
+    def _work(self, account: Account, market: SimMarket, order: Order, now: int) -> None:
+        """Match an order that has its funds reserved, and rest or end what is left of it."""
+        opposite = market.book.side(order.side.opposite)
+        limit = order.price if order.type is OrderType.LIMIT else None
+        if order.post_only and self._would_take(self.as_new(order), market):
+            self._settlement.end(account, order, Status.CANCELED, CloseReason.POST_ONLY_WOULD_TAKE, now)
+            return
+        if order.time_in_force is TimeInForce.FOK and reachable(opposite, limit) < order.quantity:
+            self._settlement.end(account, order, Status.EXPIRED, CloseReason.FOK_UNFILLED, now)
+            return
+        if order.quote_quantity:  # nothing can come between, so the book of now says what the amount is worth
+            order.quantity = quantity_worth(opposite, order.quote_quantity, market.rules.lot)
+            if order.side is Side.SELL:
+                order.quantity = min(order.quantity, floor_to(order.reserved, market.rules.lot))
+        reach = self.irregular.depth(order)
+        pieces = match_quantity(opposite, order.remaining if reach is None else min(reach, order.remaining), limit)
+        self._settlement.settle(market, order.side, pieces, taker=order, now=now)
+        self._rest_or_end(account, market, order, now)
+
+    def _fire(self, order: Order) -> None:
+        """Put a conditional order whose trigger has been reached to work, or end it for want of funds."""
+        account, market, now = self.accounts[order.api_key], self.markets[order.native], self.clock.time_ms()
+        self.lists.begin(order, now)
+        self._settlement.release(account, order)
+        try:
+            needed = self.needed(account, self.as_new(order, trigger=False), market)
+        except Rejected:
+            self._settlement.end(account, order, Status.EXPIRED, CloseReason.REFUSED, now)
+        else:
+            self._settlement.reserve(account, order, needed)
+            order.idle, order.working_ms = False, now
+            self._settlement.report(account, order, ExecutionType.TRIGGERED, now)
+            self._work(account, market, order, now)
+        self._finish(market, now)
+        self.overfill(order)
 
     def _rest_or_end(self, account: Account, market: SimMarket, order: Order, now: int) -> None:
         if not order.is_open:
@@ -498,27 +489,29 @@ class SimExchange:
         else:
             market.book.side(order.side).add(order)
 
-    def _register(self, order: Order) -> None:
-        self._open[order.id] = order
-        if order.client_id:
-            self._open_client_ids[order.api_key, order.client_id] = order
-
     def forget_open(self, order: Order) -> None:
-        """Move an order that has closed from the open ones to the recent ones; nothing happens when it has been."""
-        if self._open.pop(order.id, None) is None:
-            return
-        self._open_client_ids.pop((order.api_key, order.client_id), None)
-        self._recent[order.id] = order
-        if len(self._recent) > RECENT_ORDERS:
-            self._recent.popitem(last=False)
+        """Count an order that has closed as open no longer; nothing happens when it has been."""
+        if self.shelf.close(order):
+            self.triggers.disarm(order)
 
     def _finish(self, market: SimMarket, now: int) -> None:
-        """Commit what the operation changed, then tell listeners about the book and the trades."""
-        trades = self._settlement.commit()
+        """Commit what the operation changed, tell of book and trades, and fire the triggers they have reached."""
+        trades = self._settlement.take_trades()
+        market.record(trades)
+        placed = self.lists.follow(now)
+        more = self._settlement.take_trades()  # of legs that a filled working order has let go
+        market.record(more)
+        trades += more
+        self._settlement.commit()
+        for listener in self.listeners if trades else ():
+            listener.on_trades(market, trades)
+        self._publish_book(market, now)
         if trades:
-            market.record(trades)
-            for listener in self.listeners:
-                listener.on_trades(market, trades)
+            self.triggers.on_trades(market.native, trades)
+        if placed and self.policy.late_triggers_fire:
+            self.triggers.observe(market.native, market.last_price, LAST)
+
+    def _publish_book(self, market: SimMarket, now: int) -> None:
         bids, asks = market.book.collect_changes()
         if not bids and not asks:
             return

@@ -61,11 +61,11 @@ KINDS: dict[str, tuple[tuple[Stage, ...], dict[str, object]]] = {
     "truncate_body": ((Stage.RESPONSE,), {"bytes": -20}),
     # The answer is replaced by this body; status 0 keeps the answer's.
     "replace_body": ((Stage.RESPONSE,), {"status": 0, "body": ""}),
-    # The connection is reset after so many bytes of the answer's body (HTTP only).
+    # The connection is reset after so many bytes of the answer's body.
     "reset_body": ((Stage.RESPONSE,), {"bytes": 20}),
     # The first matching answer passes; the same call is answered with it again from then on.
     "stale_answer": ((Stage.RESPONSE,), {}),
-    # Fields of the message have these values, wherever they occur in it.
+    # Fields of the message have these values, wherever they occur in it, or within a parent: ``result.status``.
     "edit": ((Stage.RESPONSE, Stage.EVENT, Stage.MARKET), {"set": {}}),
     "drop_event": ((Stage.EVENT,), {}),
     "duplicate_event": ((Stage.EVENT,), {}),

@@ -65,6 +65,8 @@ class SimMarket:
         self.rules = rules
         self.book = Book()
         self.last_price = last_price
+        self.band_price: Decimal | None = None
+        """What limit prices must not be too far from; None: the last price."""
         self.trades: deque[PublicTrade] = deque(maxlen=tape)
         """The newest public trades, oldest first."""
         self.candles: deque[Candle] = deque(maxlen=24 * 60)

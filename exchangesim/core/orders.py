@@ -31,6 +31,8 @@ class TimeInForce(StrEnum):
 
 class Status(StrEnum):
     NEW = "NEW"
+    PENDING_NEW = "PENDING_NEW"
+    """Accepted as part of an order list, and waits until the list's working order is filled."""
     PARTIALLY_FILLED = "PARTIALLY_FILLED"
     FILLED = "FILLED"
     CANCELED = "CANCELED"
@@ -39,7 +41,7 @@ class Status(StrEnum):
     """Ended by its own terms: the rest of an IOC, FOK or market order."""
 
 
-OPEN_STATUSES = frozenset({Status.NEW, Status.PARTIALLY_FILLED})
+OPEN_STATUSES = frozenset({Status.NEW, Status.PENDING_NEW, Status.PARTIALLY_FILLED})
 
 
 class Reject(StrEnum):
@@ -62,9 +64,28 @@ class Reject(StrEnum):
     DUPLICATE_CLIENT_ID = "duplicate_client_id"
     WOULD_TAKE = "would_take"
     """A post-only order that would have matched at once, on an exchange that refuses it."""
+    WOULD_TRIGGER = "would_trigger"
+    """A conditional order whose trigger the watched price has reached already."""
+    PRICE_RELATION = "price_relation"
+    """The legs of an order list do not stand on either side of the last price."""
+    TOO_MANY_CONDITIONAL = "too_many_conditional"
+    TOO_MANY_LISTS = "too_many_lists"
+    DUPLICATE_LIST_ID = "duplicate_list_id"
     ORDER_NOT_FOUND = "order_not_found"
     ORDER_CLOSED = "order_closed"
     """Asked to cancel an order that has already filled, expired or been cancelled."""
+    UNFILLABLE = "unfillable"
+    """A fill-or-kill order that cannot be filled whole at once, on an exchange that refuses it."""
+    REDUCE_ONLY = "reduce_only"
+    """A reduce-only order with nothing (left) to reduce."""
+    POSITION_SIDE = "position_side"
+    """The position side does not fit the account's position mode."""
+    CLOSE_POSITION_TAKEN = "close_position_taken"
+    """Another conditional order of the kind closes the position already."""
+    NO_POSITION = "no_position"
+    """A conditional order that closes a position which is not there."""
+    POSITION_LIMIT = "position_limit"
+    """The position would be larger than its leverage allows."""
 
 
 class Rejected(Exception):
@@ -87,6 +108,10 @@ class ExecutionType(StrEnum):
     EXPIRED = "EXPIRED"
     AMENDED = "AMENDED"
     """Price or quantity changed (see ``amend``); the order goes on."""
+    TRIGGERED = "TRIGGERED"
+    """A conditional order's trigger was reached: it goes to the book, its fills follow."""
+    LIQUIDATED = "LIQUIDATED"
+    """A trade by which the exchange closes an account's position."""
 
 
 class CloseReason(StrEnum):
@@ -99,6 +124,40 @@ class CloseReason(StrEnum):
     MARKET_REST = "market_rest"
     """A market order ran out of liquidity or of quote amount."""
     POST_ONLY_WOULD_TAKE = "post_only_would_take"
+    OTHER_LEG = "other_leg"
+    """The other leg of its order list was triggered or began to fill, or ended."""
+    WORKING_ENDED = "working_ended"
+    """The working order of its list ended before it was filled."""
+    REFUSED = "refused"
+    """It could not be placed when its time came: too little balance, or a price on the wrong side by then."""
+    NOTHING_TO_REDUCE = "nothing_to_reduce"
+    """The position that a reduce-only order was to reduce is gone."""
+    LIQUIDATION = "liquidation"
+    """Taken away by the exchange before it closes the account's positions."""
+
+
+class PositionSide(StrEnum):
+    """Which of an account's positions in one contract. ``BOTH`` in one-way mode, the others in hedge mode."""
+
+    BOTH = "BOTH"
+    LONG = "LONG"
+    SHORT = "SHORT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trigger:
+    """What a conditional order waits for, outside the book."""
+
+    price: Decimal
+    rises: bool
+    """Reached when the watched price is at or above ``price``; else when it is at or below."""
+    source: str = "last"
+    """Which price is watched: ``last`` is the last trade's; others see ``Triggers``."""
+    reserves: bool = True
+    """Funds are locked while it waits; False: only when it is triggered (and then it may be refused)."""
+
+    def reached(self, price: Decimal) -> bool:
+        return price >= self.price if self.rises else price <= self.price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,10 +173,17 @@ class NewOrder:
     quantity: Decimal | None = None
     quote_quantity: Decimal | None = None
     post_only: bool = False
+    trigger: Trigger | None = None
+    """Given for a conditional order."""
     client_id: str = ""
     """Empty: the exchange makes one up (see ``SimExchange.place``)."""
     tags: dict[str, str] = field(default_factory=dict)
     """What a face wants back with the order later (OKX ``tag``, Bybit ``orderFilter``); stored, not interpreted."""
+    reduce_only: bool = False
+    """Contracts only: trades no more than the position holds."""
+    position_side: PositionSide = PositionSide.BOTH
+    liquidation: bool = False
+    """Placed by the exchange itself to close a position."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,6 +203,9 @@ class Fill:
     fee_asset: str
     maker: bool
     time_ms: int
+    realized: Decimal = ZERO
+    """Contracts only: the profit that the trade realised, fee not taken off."""
+    position_side: PositionSide = PositionSide.BOTH
 
     @property
     def quote_quantity(self) -> Decimal:
@@ -179,6 +248,16 @@ class Order:
     ahead: Decimal = ZERO
     """Quantity of the market's own liquidity that stands before this order at its price."""
     last_fill: Fill | None = None
+    trigger: Trigger | None = None
+    list_id: int = 0
+    """The order list it belongs to; zero for none."""
+    idle: bool = False
+    """It waits outside the book for its trigger or its list's working order, or ended while it did."""
+    working_ms: int = 0
+    """When an order that had waited went to the book; zero for others."""
+    reduce_only: bool = False
+    position_side: PositionSide = PositionSide.BOTH
+    liquidation: bool = False
 
     @property
     def remaining(self) -> Decimal:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 D = Decimal
-FIVE, TEN = D(5), D(10)
+ZERO, FIVE, TEN = D(0), D(5), D(10)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,8 @@ class SymbolRules:
     price_band: Decimal = FIVE
     """A limit price may be at most this many times the last price, and at least its inverse."""
     max_open_orders: int = 200
+    liquidation_fee: Decimal = ZERO
+    """Contracts only: fraction of a position's value that its liquidation costs, of what is left of its margin."""
     fee_places: int = 8
     """Decimal places to which a fee is rounded, half even."""
 
@@ -68,14 +70,31 @@ _KNOWN: dict[str, dict[str, tuple[str, str, str, str]]] = {
         "ETH/USDC": ("0.01", "0.00001", "0.00001", "5"),
         "SOL/USDT": ("0.01", "0.0001", "0.0001", "5"),
     },
+    "binanceusdm": {
+        "BTC/USDT:USDT": ("0.1", "0.001", "0.001", "50"),
+        "ETH/USDT:USDT": ("0.01", "0.001", "0.001", "20"),
+        "SOL/USDT:USDT": ("0.01", "0.01", "0.01", "5"),
+    },
 }
 
-_MIN_NOTIONAL = {"binance": D(5), "okx": D(0), "bybit": D(5)}
+_MIN_NOTIONAL = {"binance": D(5), "okx": D(0), "bybit": D(5), "binanceusdm": D(5)}
+# How far a limit price may be from the reference, where it is less than FIVE times.
+_PRICE_BANDS = {"binanceusdm": D("1.05")}
+_LIQUIDATION_FEES = {"binanceusdm": D("0.0125")}
+
+
+def split_symbol(symbol: str) -> tuple[str, str]:
+    """Return base and quote of ``BTC/USDT`` or ``BTC/USDT:USDT``."""
+    base, _, rest = symbol.partition("/")
+    return base, rest.partition(":")[0]
 
 
 def native_name(exchange: str, symbol: str) -> str:
-    """Return the exchange's own name of a unified symbol: ``BTC-USDT`` on OKX, ``BTCUSDT`` elsewhere."""
-    base, quote = symbol.split("/")
+    """Return the exchange's own name of a unified symbol: ``BTC-USDT`` on OKX, ``BTCUSDT`` elsewhere.
+
+    A linear contract, ``BTC/USDT:USDT``, is named like the pair.
+    """
+    base, quote = split_symbol(symbol)
     return f"{base}-{quote}" if exchange == "okx" else f"{base}{quote}"
 
 
@@ -86,7 +105,7 @@ def make_rules(
 
     Derived: five significant digits of price, a lot worth about a tenth of a quote unit.
     """
-    base, quote = symbol.split("/")
+    base, quote = split_symbol(symbol)
     known = _KNOWN.get(exchange, {}).get(symbol)
     if known is not None:
         tick, lot, min_quantity, min_notional = (D(text) for text in known)
@@ -107,4 +126,6 @@ def make_rules(
         min_notional=min_notional,
         maker_fee=maker_bps / D(10_000),
         taker_fee=taker_bps / D(10_000),
+        price_band=_PRICE_BANDS.get(exchange, FIVE),
+        liquidation_fee=_LIQUIDATION_FEES.get(exchange, D(0)),
     )

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 from exchangesim.core.accounts import Account
 from exchangesim.core.book import Take
+from exchangesim.core.futures.algo_orders import AlgoOrder
 from exchangesim.core.market import SimMarket
+from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import (
     ZERO,
     CloseReason,
@@ -23,6 +25,7 @@ from exchangesim.core.orders import (
     Side,
     Status,
 )
+from exchangesim.core.state import Entry
 
 if TYPE_CHECKING:
     from exchangesim.core.exchange import SimExchange
@@ -38,6 +41,8 @@ class Settlement:
         self.market_flow: dict[str, Decimal] = _amounts(exchange.store.fact(exchange.name, "market_flow"))
         """What the market's own side has won (or lost, negative) to users so far, by asset."""
         self._orders: dict[int, Order] = {}
+        self._lists: dict[int, OrderList] = {}
+        self._listed: dict[int, None] = {}
         self._fills: list[Fill] = []
         self._accounts: dict[str, Account] = {}
         self._trades: list[PublicTrade] = []
@@ -149,6 +154,8 @@ class Settlement:
         order.updated_ms = account.updated_ms = now
         self._orders[order.id] = order
         self._accounts[account.api_key] = account
+        if order.list_id:
+            self._listed[order.list_id] = None
         execution = self._exchange.next_execution(type_, now, fill)
         rules = self._exchange.markets[order.native].rules
         for listener in self._exchange.listeners:
@@ -168,32 +175,56 @@ class Settlement:
         told: bool = True,
     ) -> None:
         """Close an order before it is filled, releasing what it still reserves; ``told`` False says it to nobody."""
-        self._release(account, order)
+        self.release(account, order)
         order.status, order.close_reason = status, reason
         self._exchange.forget_open(order)
         type_ = ExecutionType.CANCELED if status is Status.CANCELED else ExecutionType.EXPIRED
         if told:
             self.report(account, order, type_, now)
 
-    def commit(self) -> tuple[PublicTrade, ...]:
-        """Make what changed durable; returns the operation's public trades."""
-        if self._orders:
-            facts: list[tuple[str, object]] = []
-            if self._fills:
-                facts = [("fees", self.fees), ("market_flow", self.market_flow)]
-            self._exchange.store.commit(
-                self._exchange.name,
-                orders=self._orders.values(),
-                fills=self._fills,
-                accounts=self._accounts.values(),
-                facts=facts,
-            )
-            self._orders.clear()
-            self._fills.clear()
-            self._accounts.clear()
+    def report_list(self, account: Account, order_list: OrderList, now: int) -> None:
+        """Note that an order list began or is done, and tell listeners of it."""
+        order_list.updated_ms = now
+        self._lists[order_list.id] = order_list
+        for listener in self._exchange.listeners:
+            listener.on_list(account, order_list)
+
+    def next_listed(self) -> int | None:
+        """Return the id of an order list one of whose orders was reported since it was last asked for."""
+        return self._listed.popitem()[0] if self._listed else None
+
+    def take_trades(self) -> tuple[PublicTrade, ...]:
+        """Return the public trades made since the last call."""
         trades = tuple(self._trades)
         self._trades.clear()
         return trades
+
+    def commit(self) -> None:
+        """Make what changed durable."""
+        if self._accounts or self._lists:
+            self._exchange.store.commit(
+                self._exchange.name,
+                orders=self._orders.values(),
+                lists=self._lists.values(),
+                algos=self._changed_algos(),
+                fills=self._fills,
+                accounts=self._accounts.values(),
+                facts=self._changed_facts(),
+                entries=self._new_entries(),
+            )
+            self._orders.clear()
+            self._lists.clear()
+            self._fills.clear()
+            self._accounts.clear()
+
+    def _changed_facts(self) -> list[tuple[str, object]]:
+        return [("fees", self.fees), ("market_flow", self.market_flow)] if self._fills else []
+
+    def _changed_algos(self) -> list[AlgoOrder]:
+        return []
+
+    def _new_entries(self) -> list[Entry]:
+        return []
 
     def _book(self, market: SimMarket, order: Order | None, side: Side, trade: PublicTrade, *, maker: bool) -> None:
         rules = market.rules
@@ -236,20 +267,31 @@ class Settlement:
             maker=maker,
             time_ms=trade.time_ms,
         )
-        order.filled += trade.quantity
-        order.filled_quote += amount
-        order.fees[fee_asset] = order.fees.get(fee_asset, ZERO) + fee
+        self._note(account, order, fill)
+
+    def _note(self, account: Account, order: Order, fill: Fill, type_: ExecutionType = ExecutionType.TRADE) -> None:
+        """Bring an order up to a fill whose funds have moved, and report it."""
+        order.filled += fill.quantity
+        order.filled_quote += fill.quote_quantity
+        order.fees[fill.fee_asset] = order.fees.get(fill.fee_asset, ZERO) + fill.fee
         order.last_fill = fill
         self._fills.append(fill)
         if order.remaining <= 0:
             order.status = Status.FILLED
-            self._release(account, order)
+            self.release(account, order)
             self._exchange.forget_open(order)
         elif order.is_open:
             order.status = Status.PARTIALLY_FILLED
-        self.report(account, order, ExecutionType.TRADE, trade.time_ms, fill)
+        self.report(account, order, type_, fill.time_ms, fill)
 
-    def _release(self, account: Account, order: Order) -> None:
+    def reserve(self, account: Account, order: Order, amount: Decimal) -> None:
+        """Let an order hold exactly this much of its asset."""
+        self.release(account, order)
+        if amount:
+            account.reserve(order.reserved_asset, amount)
+        order.reserved = amount
+
+    def release(self, account: Account, order: Order) -> None:
         if order.reserved > 0:
             account.release(order.reserved_asset, order.reserved)
             order.reserved = ZERO

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
 from exchangesim.core.accounts import Account, Balance
+from exchangesim.core.futures.algo_orders import AlgoOrder
+from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import Fill, Order
 
 _SCHEMA = """
@@ -32,12 +35,39 @@ CREATE TABLE IF NOT EXISTS fills (
     exchange TEXT, trade_id INTEGER, order_id INTEGER, api_key TEXT NOT NULL, native TEXT NOT NULL,
     time_ms INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (exchange, trade_id, order_id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS fills_order ON fills (exchange, order_id);
+CREATE TABLE IF NOT EXISTS lists (
+    exchange TEXT, id INTEGER, api_key TEXT NOT NULL, native TEXT NOT NULL, client_id TEXT NOT NULL,
+    open INTEGER NOT NULL, created_ms INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (exchange, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS lists_client ON lists (exchange, api_key, client_id);
+CREATE TABLE IF NOT EXISTS algos (
+    exchange TEXT, id INTEGER, api_key TEXT NOT NULL, native TEXT NOT NULL, client_id TEXT NOT NULL,
+    open INTEGER NOT NULL, created_ms INTEGER NOT NULL, body BLOB NOT NULL, PRIMARY KEY (exchange, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS algos_client ON algos (exchange, api_key, client_id);
+CREATE TABLE IF NOT EXISTS entries (
+    exchange TEXT, id INTEGER, api_key TEXT NOT NULL, native TEXT NOT NULL, kind TEXT NOT NULL, asset TEXT NOT NULL,
+    amount TEXT NOT NULL, time_ms INTEGER NOT NULL, trade_id INTEGER NOT NULL,
+    PRIMARY KEY (exchange, id)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS entries_account ON entries (exchange, api_key, id);
 CREATE TABLE IF NOT EXISTS facts (exchange TEXT, name TEXT, body BLOB NOT NULL, PRIMARY KEY (exchange, name));
 """
 
 
 class StateError(Exception):
     """The state directory cannot be used; the text is one sentence for the operator."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One change of an account's wallet as its statement lists it; ``trade_id`` 0 where no trade was the cause."""
+
+    id: int
+    api_key: str
+    native: str
+    kind: str
+    asset: str
+    amount: Decimal
+    time_ms: int
+    trade_id: int = 0
 
 
 class _StoredAccount(msgspec.Struct):
@@ -88,22 +118,26 @@ class Store:
         exchange: str,
         *,
         orders: Iterable[Order] = (),
+        lists: Iterable[OrderList] = (),
+        algos: Iterable[AlgoOrder] = (),
         fills: Iterable[Fill] = (),
         accounts: Iterable[Account] = (),
         facts: Iterable[tuple[str, object]] = (),
+        entries: Iterable[Entry] = (),
     ) -> None:
         """Write changed things in one transaction."""
         encode = msgspec.json.encode
         db = self._db
         db.execute("BEGIN")
         try:
-            db.executemany(
-                "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    (exchange, o.id, o.api_key, o.native, o.client_id, int(o.is_open), o.created_ms, encode(o))
-                    for o in orders
-                ],
-            )
+            for table, things in (("orders", orders), ("lists", lists), ("algos", algos)):
+                db.executemany(
+                    f"INSERT OR REPLACE INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+                    [
+                        (exchange, t.id, t.api_key, t.native, t.client_id, int(t.is_open), t.created_ms, encode(t))
+                        for t in things
+                    ],
+                )
             db.executemany(
                 "INSERT OR REPLACE INTO fills VALUES (?, ?, ?, ?, ?, ?, ?)",
                 [(exchange, f.trade_id, f.order_id, f.api_key, f.native, f.time_ms, encode(f)) for f in fills],
@@ -131,6 +165,13 @@ class Store:
                 "INSERT OR REPLACE INTO facts VALUES (?, ?, ?)",
                 [(exchange, name, encode(value)) for name, value in facts],
             )
+            db.executemany(
+                "INSERT INTO entries VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    (exchange, e.id, e.api_key, e.native, e.kind, e.asset, str(e.amount), e.time_ms, e.trade_id)
+                    for e in entries
+                ],
+            )
         except BaseException:
             db.execute("ROLLBACK")
             raise
@@ -155,6 +196,17 @@ class Store:
         if row is not None:
             self._db.execute("DELETE FROM orders WHERE exchange = ? AND open = 0 AND id <= ?", (exchange, row[0]))
             self._db.execute("DELETE FROM fills WHERE exchange = ? AND order_id <= ?", (exchange, row[0]))
+        for table in ("lists", "algos"):
+            self._db.execute(
+                f"DELETE FROM {table} WHERE exchange = ? AND open = 0 AND id <= "  # noqa: S608
+                f"(SELECT max(id) FROM {table} WHERE exchange = ?) - ?",
+                (exchange, exchange, self.keep_closed),
+            )
+        row = self._db.execute(
+            "SELECT id FROM entries WHERE exchange = ? ORDER BY id DESC LIMIT 1 OFFSET ?", (exchange, self.keep_closed)
+        ).fetchone()
+        if row is not None:
+            self._db.execute("DELETE FROM entries WHERE exchange = ? AND id <= ?", (exchange, row[0]))
 
     # Reading
 
@@ -253,6 +305,126 @@ class Store:
         ).fetchall()
         found = [msgspec.json.decode(body, type=Fill) for (body,) in rows]
         return found[::-1] if newest else found
+
+    def order_list(self, exchange: str, list_id: int) -> OrderList | None:
+        row = self._db.execute("SELECT body FROM lists WHERE exchange = ? AND id = ?", (exchange, list_id)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=OrderList)
+
+    def order_list_by_client_id(self, exchange: str, api_key: str, client_id: str) -> OrderList | None:
+        """Return the newest list that carried this client id."""
+        row = self._db.execute(
+            "SELECT body FROM lists WHERE exchange = ? AND api_key = ? AND client_id = ? ORDER BY id DESC LIMIT 1",
+            (exchange, api_key, client_id),
+        ).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=OrderList)
+
+    def order_lists(
+        self,
+        exchange: str,
+        *,
+        api_key: str | None = None,
+        native: str | None = None,
+        from_id: int | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        open_only: bool = False,
+        newest: bool = True,
+        limit: int = 500,
+    ) -> list[OrderList]:
+        """Return order lists, oldest first; limited as ``orders`` is."""
+        where, values = _where(exchange, api_key, native, start_ms, end_ms, "created_ms")
+        if from_id is not None:
+            where, values = [*where, "id >= ?"], [*values, from_id]
+        if open_only:
+            where = [*where, "open = 1"]
+        rows = self._db.execute(
+            f"SELECT body FROM lists WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",  # noqa: S608
+            [*values, limit],
+        ).fetchall()
+        found = [msgspec.json.decode(body, type=OrderList) for (body,) in rows]
+        return found[::-1] if newest else found
+
+    def algo(self, exchange: str, algo_id: int) -> AlgoOrder | None:
+        row = self._db.execute("SELECT body FROM algos WHERE exchange = ? AND id = ?", (exchange, algo_id)).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=AlgoOrder)
+
+    def algo_by_client_id(self, exchange: str, api_key: str, client_id: str) -> AlgoOrder | None:
+        """Return the newest conditional order on contracts that carried this client id."""
+        row = self._db.execute(
+            "SELECT body FROM algos WHERE exchange = ? AND api_key = ? AND client_id = ? ORDER BY id DESC LIMIT 1",
+            (exchange, api_key, client_id),
+        ).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=AlgoOrder)
+
+    def algos(
+        self,
+        exchange: str,
+        *,
+        api_key: str | None = None,
+        native: str | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        from_id: int | None = None,
+        open_only: bool = False,
+        newest: bool = True,
+        limit: int = 100_000,
+    ) -> list[AlgoOrder]:
+        """Return conditional orders on contracts, oldest first; limited as ``orders`` is."""
+        where, values = _where(exchange, api_key, native, start_ms, end_ms, "created_ms")
+        if from_id is not None:
+            where, values = [*where, "id >= ?"], [*values, from_id]
+        if open_only:
+            where = [*where, "open = 1"]
+        rows = self._db.execute(
+            f"SELECT body FROM algos WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",  # noqa: S608
+            [*values, limit],
+        ).fetchall()
+        found = [msgspec.json.decode(body, type=AlgoOrder) for (body,) in rows]
+        return found[::-1] if newest else found
+
+    def entries(
+        self,
+        exchange: str,
+        *,
+        api_key: str,
+        native: str | None = None,
+        kind: str | None = None,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+        newest: bool = True,
+        limit: int = 100,
+    ) -> list[Entry]:
+        """Return an account's statement, oldest first; limited as ``orders`` is."""
+        where, values = _where(exchange, api_key, native, start_ms, end_ms, "time_ms")
+        if kind is not None:
+            where, values = [*where, "kind = ?"], [*values, kind]
+        rows = self._db.execute(
+            "SELECT id, api_key, native, kind, asset, amount, time_ms, trade_id FROM entries "  # noqa: S608
+            f"WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",
+            [*values, limit],
+        ).fetchall()
+        found = [
+            Entry(
+                id=row[0],
+                api_key=row[1],
+                native=row[2],
+                kind=row[3],
+                asset=row[4],
+                amount=Decimal(row[5]),
+                time_ms=row[6],
+                trade_id=row[7],
+            )
+            for row in rows
+        ]
+        return found[::-1] if newest else found
+
+    def facts(self, exchange: str, prefix: str) -> dict[str, object]:
+        """Return all facts whose name starts with ``prefix``, by what follows it."""
+        rows = self._db.execute(
+            "SELECT name, body FROM facts WHERE exchange = ? AND substr(name, 1, ?) = ?",
+            (exchange, len(prefix), prefix),
+        )
+        return {name[len(prefix) :]: msgspec.json.decode(body) for name, body in rows}
 
     def fact(self, exchange: str, name: str) -> object:
         row = self._db.execute("SELECT body FROM facts WHERE exchange = ? AND name = ?", (exchange, name)).fetchone()

@@ -22,6 +22,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.market import SimMarket
 from exchangesim.core.orders import ZERO, Side
+from exchangesim.core.rules import split_symbol
 
 BPS = 1e-4
 
@@ -271,14 +272,16 @@ class SyntheticWorld:
 
     def price(self, symbol: str) -> Decimal:
         """Return the fair price of a unified symbol, to six significant digits."""
-        base, quote = symbol.split("/")
+        base, quote = split_symbol(symbol)
         price = Decimal(repr(self.walk(base).price / self.walk(quote).price))
         return price.quantize(Decimal(1).scaleb(price.adjusted() - 5), ROUND_HALF_UP)
 
-    def add(self, exchange: SimExchange, market: SimMarket) -> Quoter:
+    def add(self, exchange: SimExchange, market: SimMarket, kind: type[Quoter] | None = None) -> Quoter:
+        """Quote a market from now on; ``kind`` is how, as a spot market unless given."""
         rules = market.rules
         seed = f"{self.seed}:{exchange.name}:{rules.symbol}"
-        quoter = Quoter(exchange, market, self.walk(rules.base), self.walk(rules.quote), seed).configure(self.settings)
+        quoter = (kind or Quoter)(exchange, market, self.walk(rules.base), self.walk(rules.quote), seed)
+        quoter.configure(self.settings)
         self.quoters.append(quoter)
         return quoter
 

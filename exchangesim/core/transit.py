@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -50,7 +50,7 @@ class Answer:
 
 
 class Lost(Exception):
-    """The answer never leaves. ``reset`` tells an HTTP face to cut the connection rather than stay silent."""
+    """The answer never leaves. ``reset`` says that the connection is cut rather than silent."""
 
     def __init__(self, *, reset: bool) -> None:
         super().__init__("answer lost")
@@ -112,14 +112,18 @@ class Transit:
         await _pause(self.latency.seconds("response"))
         return answer
 
+    def keep(self, work: Coroutine[None, None, None]) -> None:
+        """Do something whose end nobody waits for."""
+        task = asyncio.ensure_future(work)
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
     def _handle_later(self, fault: Fault, handle: Callable[[], Answer]) -> None:
         async def later() -> None:
             await _pause(fault.number("ms") / 1000)
             fault.unheard.append(_text(handle()))
 
-        task = asyncio.ensure_future(later())
-        self._late.add(task)
-        task.add_done_callback(self._late.discard)
+        self.keep(later())
 
     def _throttled(self, fault: Fault, call: Call) -> Answer | None:
         """Refuse a call while a throttle lasts; None, and the fault is spent, once its time is over."""
@@ -198,13 +202,24 @@ class StreamConnection:
         self._put(payload, 0.0)
 
     def start_call(self, call: Call, handle: Callable[[], Answer]) -> None:
-        """Carry a call that came on this socket and send its answer; calls do not wait for one another."""
+        """Carry a call that came on this socket and send its answer; calls do not wait for one another.
+
+        One that has arrived is carried out even when the socket is lost meanwhile.
+        """
 
         async def run() -> None:
-            with contextlib.suppress(Lost):
-                self.send_answer((await self._transit.carry(call, handle)).body)
+            try:
+                answer = await self._transit.carry(call, handle)
+            except Lost as lost:
+                if lost.reset:
+                    self.abort()
+                return
+            if answer.reset_after is not None:
+                await self._cut_frame(answer)
+            else:
+                self.send_answer(answer.body)
 
-        self._keep(run())
+        self._transit.keep(run())
 
     def abort(self) -> None:
         """Cut the connection without a close frame."""
@@ -312,6 +327,15 @@ class StreamConnection:
         except (ConnectionError, RuntimeError):
             self.closing = True
 
+    async def _cut_frame(self, answer: Answer) -> None:
+        """Begin to send an answer of less than 64 KiB and cut the connection in the middle of it."""
+        length, transport = len(answer.body), self._request.transport
+        if transport is not None and not self.closing:
+            header = bytes((0x81, length)) if length < 126 else b"\x81\x7e" + length.to_bytes(2, "big")  # RFC 6455, 5.2
+            transport.write(header + answer.body[: answer.reset_after])
+            await asyncio.sleep(0.05)  # let it arrive, so that the client is in the middle of the frame
+        self.abort()
+
     async def _ping(self, seconds: float) -> None:
         with contextlib.suppress(ConnectionError, RuntimeError):
             while True:
@@ -369,14 +393,17 @@ def _spoilt(fault: Fault, call: Call, answer: Answer) -> Answer:
 
 
 def _edited(fault: Fault, payload: bytes) -> bytes:
-    """Return a JSON message whose named fields have other values."""
+    """Return a JSON message whose named fields have other values; ``result.status`` names the one in ``result``."""
     wanted = fault.parameters["set"]
     assert isinstance(wanted, dict)
 
-    def edit(value: object) -> object:
+    def edit(value: object, within: str = "") -> object:
         if isinstance(value, dict):
-            return {name: wanted[name] if name in wanted else edit(inner) for name, inner in value.items()}
-        return [edit(inner) for inner in value] if isinstance(value, list) else value
+            return {
+                name: wanted.get(f"{within}.{name}", wanted[name] if name in wanted else edit(inner, name))
+                for name, inner in value.items()
+            }
+        return [edit(inner, within) for inner in value] if isinstance(value, list) else value
 
     return msgspec.json.encode(edit(msgspec.json.decode(payload)))
 

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from exchangesim.core.book import BookSide
 from exchangesim.core.market import Candle, SimMarket
 from exchangesim.core.orders import CloseReason, Fill, Order, OrderType, PublicTrade, Side, Status, TimeInForce
@@ -166,14 +168,14 @@ def order(order: Order, rules: SymbolRules, last: Fill | None) -> Json:
     """Return an order as REST queries give it. ``last`` is its newest fill. Fees are negative when paid."""
     usual = rules.base if order.side is Side.BUY else rules.quote
     fee_asset = next(iter(order.fees), usual)
-    source = _CANCEL_SOURCES[order.close_reason] if order.status in (Status.CANCELED, Status.EXPIRED) else ""
+    source = _CANCEL_SOURCES.get(order.close_reason, "") if order.status in (Status.CANCELED, Status.EXPIRED) else ""
     by_quote = bool(order.quote_quantity)
     return {
         "accFillSz": plain(order.filled),
-        "algoClOrdId": "",
-        "algoId": "",
+        "algoClOrdId": order.tags.get("algoClOrdId", ""),
+        "algoId": str(order.list_id) if "leg" in order.tags else "",
         "attachAlgoClOrdId": "",
-        "attachAlgoOrds": [],
+        "attachAlgoOrds": _attached(order),
         "avgPx": _average(order),
         "cTime": str(order.created_ms),
         "cancelSource": source,
@@ -222,6 +224,11 @@ def order(order: Order, rules: SymbolRules, last: Fill | None) -> Json:
         "tradeQuoteCcy": rules.quote,
         "uTime": str(order.updated_ms),
     }
+
+
+def _attached(order: Order) -> list[Json]:
+    kept = order.tags.get("attached")
+    return [] if kept is None else [msgspec.json.decode(kept) | {"attachAlgoId": str(order.list_id)}]
 
 
 def order_event(

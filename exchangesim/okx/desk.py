@@ -15,6 +15,7 @@ from exchangesim.core.amend import amend
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.limits import Window
 from exchangesim.core.market import SimMarket
+from exchangesim.core.order_lists import NewList
 from exchangesim.core.orders import NewOrder, Order, OrderType, Reject, Rejected, Side, TimeInForce
 from exchangesim.core.text import read_decimal
 from exchangesim.okx.errors import OkxError, amend_failed, from_reject, missing, too_frequent, unknown_instrument, wrong
@@ -25,7 +26,7 @@ MAX_BATCH = 20
 
 _CLIENT_ID = re.compile(r"[A-Za-z0-9]{1,32}")
 _TAG = re.compile(r"[A-Za-z0-9]{0,16}")
-_SIDES = {"buy": Side.BUY, "sell": Side.SELL}
+SIDES = {"buy": Side.BUY, "sell": Side.SELL}
 _LIMIT_TYPES = {
     "limit": (TimeInForce.GTC, False),
     "post_only": (TimeInForce.GTC, True),
@@ -37,8 +38,15 @@ _LIMIT_TYPES = {
 class OrderDesk:
     """Places, cancels and amends for one exchange, counting against the limits per user and instrument."""
 
-    def __init__(self, exchange: SimExchange, *, limits: bool) -> None:
-        self._exchange = exchange
+    def __init__(
+        self,
+        exchange: SimExchange,
+        read_attached: Callable[[Arguments, SimMarket, NewOrder], NewList | None],
+        *,
+        limits: bool,
+    ) -> None:
+        """``read_attached`` reads an order's ``attachAlgoOrds``."""
+        self._exchange, self._read_attached = exchange, read_attached
         self._refuse = limits
         self.codes = dict(enumerate(exchange.markets.values(), start=1))
         """Markets by ``instIdCode``."""
@@ -67,7 +75,7 @@ class OrderDesk:
         native, code = arguments.get("instId"), arguments.get("instIdCode")
         if not native and code in (None, ""):
             raise missing("instId")
-        market = self._exchange.markets.get(str(native)) if native else self.codes.get(_whole(code))
+        market = self._exchange.markets.get(str(native)) if native else self.codes.get(whole(code))
         if market is None:
             raise unknown_instrument()
         return market
@@ -77,11 +85,10 @@ class OrderDesk:
         market = self.market(arguments)
         order_id, client_id = str(arguments.get("ordId") or ""), str(arguments.get("clOrdId") or "")
         if order_id:
-            number = int(order_id) if order_id.isascii() and order_id.isdigit() and len(order_id) < 20 else -1
-            return self._exchange.find_order(account, native=market.native, order_id=number)
+            return _shown(self._exchange.shelf.find(account, native=market.native, order_id=whole(order_id)))
         if not client_id:
             raise OkxError("51407", "Either order ID or client order ID is required")
-        return self._exchange.find_order(account, native=market.native, client_id=client_id)
+        return _shown(self._exchange.shelf.find(account, native=market.native, client_id=client_id))
 
     def _each(
         self,
@@ -105,17 +112,21 @@ class OrderDesk:
         return rows
 
     def _place(self, account: Account, arguments: Arguments) -> Row:
-        if "trade" not in account.permissions:
-            raise from_reject(Rejected(Reject.PERMISSION, "may not trade"))
+        _permit(account)
         market = self.market(arguments)
         new = read_order(arguments, market)
+        attached = self._read_attached(arguments, market, new)
         try:
+            if attached is not None:
+                placed = self._exchange.lists.place(account, attached)
+                return {"ordId": str(placed.working)}
             order = self._exchange.place(account, new)
         except Rejected as rejected:
             raise from_reject(rejected, market) from None
         return {"ordId": str(order.id)}
 
     def _cancel(self, account: Account, arguments: Arguments) -> Row:
+        _permit(account)
         order = self.find(account, arguments)
         try:
             if order is None:
@@ -126,6 +137,7 @@ class OrderDesk:
         return {"ordId": str(order.id), "clOrdId": order.client_id}
 
     def _amend(self, account: Account, arguments: Arguments) -> Row:
+        _permit(account)
         order = self.find(account, arguments)
         quantity, price = _optional(arguments, "newSz"), _optional(arguments, "newPx")
         if quantity is None and price is None:
@@ -141,6 +153,16 @@ class OrderDesk:
         return {"ordId": str(order.id), "clOrdId": order.client_id, "reqId": str(arguments.get("reqId") or "")}
 
 
+def _shown(order: Order | None) -> Order | None:
+    """Hide the legs of algo orders that have not been triggered: they are no orders yet."""
+    return None if order is None or order.idle else order
+
+
+def _permit(account: Account) -> None:
+    if "trade" not in account.permissions:
+        raise from_reject(Rejected(Reject.PERMISSION, "may not trade"))
+
+
 def read_order(arguments: Arguments, market: SimMarket) -> NewOrder:
     """Read the arguments of a new spot order. Raises OkxError naming the first parameter that is wrong."""
 
@@ -152,7 +174,7 @@ def read_order(arguments: Arguments, market: SimMarket) -> NewOrder:
 
     if text("tdMode") != "cash":
         raise wrong("tdMode")
-    side = _SIDES.get(text("side"))
+    side = SIDES.get(text("side"))
     if side is None:
         raise wrong("side")
     kind = text("ordType")
@@ -161,13 +183,7 @@ def read_order(arguments: Arguments, market: SimMarket) -> NewOrder:
     size = read_decimal(text("sz"))
     if size is None or size == 0:
         raise wrong("sz")
-    client_id, tag = str(arguments.get("clOrdId") or ""), str(arguments.get("tag") or "")
-    if client_id and not _CLIENT_ID.fullmatch(client_id):
-        raise wrong("clOrdId")
-    if not _TAG.fullmatch(tag):
-        raise wrong("tag")
-    if arguments.get("attachAlgoOrds"):
-        raise wrong("attachAlgoOrds")
+    client_id, tag = check_id(arguments, "clOrdId"), check_tag(arguments)
     if kind == "market":
         default = "quote_ccy" if side is Side.BUY else "base_ccy"
         target = str(arguments.get("tgtCcy") or default)
@@ -201,6 +217,21 @@ def read_order(arguments: Arguments, market: SimMarket) -> NewOrder:
     )
 
 
+def check_id(arguments: Arguments, name: str) -> str:
+    """Return a client's id, empty when there is none. Raises OkxError."""
+    client_id = str(arguments.get(name) or "")
+    if client_id and not _CLIENT_ID.fullmatch(client_id):
+        raise wrong(name)
+    return client_id
+
+
+def check_tag(arguments: Arguments) -> str:
+    tag = str(arguments.get("tag") or "")
+    if not _TAG.fullmatch(tag):
+        raise wrong("tag")
+    return tag
+
+
 def _optional(arguments: Arguments, name: str) -> Decimal | None:
     value = arguments.get(name)
     if value in (None, ""):
@@ -211,6 +242,7 @@ def _optional(arguments: Arguments, name: str) -> Decimal | None:
     return number
 
 
-def _whole(value: object) -> int:
+def whole(value: object) -> int:
+    """Return a whole number of at most 19 digits, -1 for anything else."""
     text = str(value)
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else -1
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1

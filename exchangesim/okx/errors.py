@@ -59,6 +59,11 @@ _TEXTS: dict[Reject, tuple[str, str]] = {
     Reject.INSUFFICIENT_BALANCE: ("51008", "Order failed. Insufficient {asset} balance in account"),
     Reject.DUPLICATE_CLIENT_ID: ("51016", "Duplicated client order ID"),
     Reject.WOULD_TAKE: ("51000", "Parameter ordType error"),
+    Reject.WOULD_TRIGGER: ("51000", "Parameter triggerPx error"),
+    Reject.PRICE_RELATION: ("51000", "Parameter attachAlgoOrds error"),
+    Reject.TOO_MANY_CONDITIONAL: ("51261", "Each user can hold up to 200 pending stop orders at the same time"),
+    Reject.TOO_MANY_LISTS: ("51261", "Each user can hold up to 200 pending stop orders at the same time"),
+    Reject.DUPLICATE_LIST_ID: ("51065", "algoClOrdId already exists."),
     Reject.ORDER_NOT_FOUND: (
         "51400",
         "Cancellation failed as the order has been filled, canceled or does not exist",

@@ -12,11 +12,13 @@ from aiohttp import web
 from exchangesim.core.accounts import Account
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.market import SimMarket
+from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import BookChange, Execution, ExecutionType, Order, PublicTrade
 from exchangesim.core.transit import Transit
 from exchangesim.core.worth import usd_price
 from exchangesim.face import SessionFace, SocketAction
 from exchangesim.okx import account_codec, codec
+from exchangesim.okx.algos import AlgoDesk, read_attached
 from exchangesim.okx.channels import PublicChannels
 from exchangesim.okx.desk import OrderDesk
 from exchangesim.okx.rest import OkxRest
@@ -42,8 +44,9 @@ class OkxFace(SessionFace[Session]):
     ) -> None:
         super().__init__(exchange, transit, limits=limits)
         self.silence_seconds = silence_seconds
-        self.desk = OrderDesk(exchange, limits=limits)
-        self.rest = OkxRest(exchange, transit, self.desk, limits=limits)
+        self.desk = OrderDesk(exchange, read_attached, limits=limits)
+        self.algos = AlgoDesk(exchange, self.desk, limits=limits)
+        self.rest = OkxRest(exchange, transit, self.desk, self.algos, limits=limits)
         self.channels = PublicChannels(exchange)
 
     def add_routes(self, app: web.Application) -> None:
@@ -100,7 +103,7 @@ class OkxFace(SessionFace[Session]):
 
     def on_order(self, account: Account, order: Order, execution: Execution) -> None:
         sessions = self.sessions_of(account)
-        if not sessions:
+        if not sessions or order.idle:  # the leg of an algo order is no order before it is triggered
             return
         market = self.exchange.markets[order.native]
         row = codec.order_event(
@@ -118,6 +121,14 @@ class OkxFace(SessionFace[Session]):
                 for arg in _matching(session, "fills", order.native):
                     body = _push(account, arg, [codec.fill_event(execution.fill)])
                     session.send_event(body, operation="fills", symbol=order.native)
+
+    def on_list(self, account: Account, order_list: OrderList) -> None:
+        if self.algos.state(order_list) == "pending":
+            return
+        row = self.algos.row(order_list)
+        for session in self.sessions_of(account):
+            for arg in _matching(session, "orders-algo", order_list.native):
+                session.send_event(_push(account, arg, [row]), operation="orders-algo", symbol=order_list.native)
 
     def on_balances(self, account: Account, assets: tuple[str, ...], time_ms: int) -> None:
         for session in self.sessions_of(account):

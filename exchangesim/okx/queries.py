@@ -29,7 +29,7 @@ def pending(exchange: SimExchange, account: Account, parameters: Parameters) -> 
     limit, after, before = _paging(parameters)
     orders = [
         order
-        for order in reversed(exchange.open_orders(account, parameters.get("instId") or None))
+        for order in reversed(exchange.shelf.open(account, parameters.get("instId") or None))
         if _wanted(order, parameters) and (after is None or order.id < after) and (before is None or order.id > before)
     ]
     return [_row(exchange, order) for order in orders[:limit]]
@@ -42,7 +42,7 @@ def history(exchange: SimExchange, account: Account, parameters: Parameters) -> 
     limit, after, before = _paging(parameters)
     found: list[Order] = []
     while len(found) < limit:
-        page = exchange.orders(
+        page = exchange.shelf.stored(
             account,
             native=parameters.get("instId") or None,
             below_id=after,
@@ -64,7 +64,7 @@ def fills(exchange: SimExchange, account: Account, parameters: Parameters) -> li
     if _not_spot(parameters):
         return []
     limit, after, before = _paging(parameters)
-    rows = exchange.fills(
+    rows = exchange.shelf.fills(
         account,
         native=parameters.get("instId") or None,
         order_id=_whole(parameters, "ordId"),
@@ -80,7 +80,7 @@ def fills(exchange: SimExchange, account: Account, parameters: Parameters) -> li
         for own in newest_first
         if (after is None or codec.bill_id(own) < after) and (before is None or codec.bill_id(own) > before)
     ]
-    return [codec.fill(own, exchange.find_order(account, order_id=own.order_id)) for own in kept[:limit]]
+    return [codec.fill(own, exchange.shelf.find(account, order_id=own.order_id)) for own in kept[:limit]]
 
 
 def _row(exchange: SimExchange, order: Order) -> Json:
@@ -91,6 +91,8 @@ def _wanted(order: Order, parameters: Parameters) -> bool:
     types, state = parameters.get("ordType", ""), parameters.get("state", "")
     if state and state not in _STATES:
         raise wrong("state")
+    if order.idle:  # the leg of an algo order that was not triggered
+        return False
     return (not types or codec.order_type(order) in types.split(",")) and (not state or order.status in _STATES[state])
 
 

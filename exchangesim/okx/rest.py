@@ -17,6 +17,7 @@ from exchangesim.core.text import read_json
 from exchangesim.core.transit import Answer, Call, Transit
 from exchangesim.core.worth import usd_price
 from exchangesim.okx import account_codec, auth, codec, queries
+from exchangesim.okx.algos import MAX_CANCELS, AlgoDesk
 from exchangesim.okx.desk import MAX_BATCH, OrderDesk
 from exchangesim.okx.errors import OF_ORDERS, OkxError, asked_for, missing, too_frequent, unknown_instrument, wrong
 
@@ -60,7 +61,10 @@ class Endpoint:
 class OkxRest:
     """Serves everything under ``/api/v5/``."""
 
-    def __init__(self, exchange: SimExchange, transit: Transit, desk: OrderDesk, *, limits: bool) -> None:
+    def __init__(
+        self, exchange: SimExchange, transit: Transit, desk: OrderDesk, algos: AlgoDesk, *, limits: bool
+    ) -> None:
+        self._algos = algos
         self._exchange, self._transit, self._desk, self._refuse = exchange, transit, desk, limits
         # Path, what answers, and how many requests in two seconds are allowed.
         public = {
@@ -85,6 +89,9 @@ class OkxRest:
             "trade/orders-pending": (lambda given: queries.pending(exchange, given.owner, given.parameters), 60),
             "trade/orders-history": (self._history, 40),
             "trade/orders-history-archive": (self._history, 20),
+            "trade/order-algo": (lambda given: algos.query(given.owner, given.parameters), 20),
+            "trade/orders-algo-pending": (lambda given: algos.pending(given.owner, given.parameters), 20),
+            "trade/orders-algo-history": (lambda given: algos.history(given.owner, given.parameters), 20),
             "trade/fills": (lambda given: queries.fills(exchange, given.owner, given.parameters), 60),
             "trade/fills-history": (lambda given: queries.fills(exchange, given.owner, given.parameters), 10),
         }
@@ -95,6 +102,8 @@ class OkxRest:
             "trade/cancel-order": self._cancel,
             "trade/cancel-batch-orders": self._batch_cancel,
             "trade/amend-order": self._amend,
+            "trade/order-algo": self._place_algo,
+            "trade/cancel-algos": self._cancel_algos,
         }
 
         def window(limit: int) -> Window:
@@ -140,10 +149,10 @@ class OkxRest:
         error = asked_for(reason)
         if reason not in OF_ORDERS:
             return _encode({"code": error.code, "msg": error.message, "data": []}, error.status)
-        client_id = str(first.get("clOrdId") or "") if isinstance(first, dict) else ""
+        told = first if isinstance(first, dict) else {}
         now = self._exchange.clock.time_ms()
         row = {
-            "clOrdId": client_id,
+            "clOrdId": str(told.get("clOrdId") or ""),
             "ordId": "",
             "sCode": error.code,
             "sMsg": error.message,
@@ -307,6 +316,12 @@ class OkxRest:
     def _amend(self, given: Incoming) -> Rows:
         return Rows(self._desk.amend(given.owner, [_object(given.body)]), single=True)
 
+    def _place_algo(self, given: Incoming) -> Rows:
+        return Rows([self._algos.place(given.owner, _object(given.body))], single=True)
+
+    def _cancel_algos(self, given: Incoming) -> Rows:
+        return Rows(self._algos.cancel(given.owner, _objects(given.body, most=MAX_CANCELS)), single=False)
+
     def _market(self, given: Incoming) -> SimMarket:
         return self._desk.market(given.parameters)
 
@@ -321,11 +336,11 @@ def _object(body: object) -> Mapping[str, object]:
     return body
 
 
-def _objects(body: object) -> Sequence[Mapping[str, object]]:
+def _objects(body: object, *, most: int = MAX_BATCH) -> Sequence[Mapping[str, object]]:
     if not isinstance(body, list) or not body or not all(isinstance(one, dict) for one in body):
         raise OkxError("50002", "JSON syntax error", status=400)
-    if len(body) > MAX_BATCH:
-        raise OkxError("51111", f"Maximum {MAX_BATCH} orders can be placed in bulk")
+    if len(body) > most:
+        raise OkxError("51111", f"Maximum {most} orders can be placed in bulk")
     return body
 
 

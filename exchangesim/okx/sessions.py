@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from exchangesim.okx.face import OkxFace
 
 PRIVATE_CHANNELS = ("orders", "account", "fills")
+BUSINESS_CHANNELS = ("orders-algo",)
 SERIES = ("SPOT", "MARGIN", "SWAP", "FUTURES", "OPTION", "ANY")
 SUBSCRIPTIONS_PER_HOUR = 480
 OPERATIONS = {
@@ -161,13 +162,11 @@ class Session:
     def _private_key(self, arg: Arg) -> tuple[str, ...]:
         """Return what a private subscription filters by. Raises OkxError for channels that are not of this URL."""
         channel = str(arg.get("channel") or "")
-        known = self.url == "private" and channel in PRIVATE_CHANNELS
-        # Algo orders do not exist here; their channel can be subscribed to and stays silent.
-        if not known and not (self.url == "business" and channel == "orders-algo"):
+        if channel not in {"private": PRIVATE_CHANNELS, "business": BUSINESS_CHANNELS}.get(self.url, ()):
             raise self._unknown(arg)
         if self.account is None:
             raise OkxError("60011", "Please log in")
-        if channel == "orders" and arg.get("instType") not in SERIES:
+        if channel in ("orders", "orders-algo") and arg.get("instType") not in SERIES:
             raise self._unknown(arg)
         native = str(arg.get("instId") or "")
         if native and native not in self.face.exchange.markets:
@@ -192,6 +191,8 @@ class Session:
     def _order_operation(self, operation: str, message: Mapping[str, Any], args: list[Arg]) -> None:
         if self.account is None:
             raise OkxError("60011", "Please log in")
+        if self.account.revoked:
+            return  # the connection is being closed
         if len(args) > OPERATIONS[operation]:
             raise OkxError("60013", "Invalid args")
         request_id = str(message.get("id") or "")

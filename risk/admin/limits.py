@@ -56,9 +56,16 @@ class RiskLimitForm(RiskForm):
     class Meta:
         model = RiskLimit
         fields = ("scope", "owner", "bot", "exchange", "pair", "rule", "value", "note")
+        help_texts = {
+            "rule": "Exposure, unhedged and orders per minute count all trades of a bot's owner, whatever the scope. "
+            "Open trades and daily loss do for everybody and an owner; for a bot, an exchange or a pair they are "
+            "each bot's own."
+        }
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if "rule" in self.fields:
+            self.fields["rule"].choices = [(rule.name, rule.described) for rule in RULES.values()]
         if self.instance.pk is not None:
             self.fields["seen_version"].initial = self.instance.version
             self.initial["value"] = figure(self.instance.value)

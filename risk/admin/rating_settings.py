@@ -1,4 +1,4 @@
-"""The settings of sizing, slippage and scoring: one row each."""
+"""The settings of sizing, slippage, scoring and rebalancing: one row each."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
 from risk.admin.base import NumberField
-from risk.models import ScoringSettings, SizingSettings, SlippageSettings
+from risk.models import RebalanceSettings, ScoringSettings, SizingSettings, SlippageSettings
 from risk.models.rating_settings import RatingSettings
 from risk.services.rating_settings import rating_update, settings_ensure, settings_lock
 
@@ -113,4 +113,20 @@ class ScoringSettingsAdmin(RatingSettingsAdmin):
             "Conditions",
             {"fields": (("latency_worst_ms", "errors_worst"), ("book_age_worst_ms", "spread_unknown"))},
         ),
+    )
+
+
+@admin.register(RebalanceSettings)
+class RebalanceSettingsAdmin(RatingSettingsAdmin):
+    fieldsets = (
+        (
+            None,
+            {
+                "description": "What an account holds of a pair is its value; the part of it that is base, its share.",
+                "fields": ("seen_version", "enabled"),
+            },
+        ),
+        ("When", {"fields": (("target", "band"),)}),
+        ("How much", {"fields": (("least_value", "most_value"),)}),
+        ("For how long", {"fields": (("lifetime_hours", "pause_hours"),)}),
     )

@@ -167,7 +167,11 @@ class Breakers:
 
     def gate(self, keys: Sequence[Key], rules: Rulebook, holder: str, now_ns: int) -> Gate:
         """Return what the breakers of ``keys`` allow ``holder`` to do."""
-        if self._tripped.keys().isdisjoint(keys):
-            return FREE
-        found = [self._tripped[key] for key in keys if key in self._tripped]
-        return verdict(found, rules, holder, now_ns)
+        return verdict(self.over(keys), rules, holder, now_ns)
+
+    def over(self, keys: Sequence[Key]) -> Sequence[Breaker]:
+        """Return those of ``keys`` that are not closed, in their order."""
+        tripped = self._tripped
+        if tripped.keys().isdisjoint(keys):
+            return ()
+        return [tripped[key] for key in keys if key in tripped]

@@ -15,6 +15,10 @@ import msgspec
 FLOORS = frozenset({"min_net_edge_bps", "cooldown_ms"})
 
 
+# Of what a layer over several bots bounds, these add up over all of an owner's bots.
+TOGETHER = ("max_open_trades", "max_daily_loss")
+
+
 class LayerScope(StrEnum):
     """Whom a layer is over, from the widest to the narrowest."""
 

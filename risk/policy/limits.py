@@ -7,7 +7,7 @@ is the order of checking; the first refusal is the decision's reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from risk.policy.verdict import ALLOWED, Verdict
 # Everything is compared as "not within", so that NaN is refused rather than let through.
 
 
-class LegNeed(msgspec.Struct, frozen=True, kw_only=True):
+class LegNeed(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one leg takes from an account: at its limit price, fees included."""
 
     account: str
@@ -27,7 +27,7 @@ class LegNeed(msgspec.Struct, frozen=True, kw_only=True):
     free: Decimal
 
 
-class Proposal(msgspec.Struct, frozen=True, kw_only=True):
+class Proposal(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A wanted trade. Edges and deviations in basis points, ages in milliseconds, notional in the quote asset."""
 
     notional: Decimal
@@ -47,7 +47,7 @@ class Proposal(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.base}/{self.quote}"
 
 
-class Situation(msgspec.Struct, frozen=True, kw_only=True):
+class Situation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the bot and its owner hold already.
 
     Exposures are the owner's open ones without this trade, in the proposal's quote asset, each at its worst case: an
@@ -62,6 +62,9 @@ class Situation(msgspec.Struct, frozen=True, kw_only=True):
     exposure_total: Decimal = Decimal(0)
     unhedged: Decimal = Decimal(0)  # of open trades: notional in the quote asset times seconds
     orders_last_minute: int = 0
+    # Of all the owner's bots that trade with the same kind of money; asked for only where a limit is over them.
+    open_together: int = 0
+    realised_together: Decimal = Decimal(0)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +84,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_unhedged: Decimal | None = None
     max_orders_per_minute: int | None = None
     allowed_pairs: frozenset[str] | None = None  # as ``BTC/USDT``; None: all
+    # What is set for everybody or an owner is over all the owner's bots together.
+    max_open_trades_together: int | None = None
+    max_daily_loss_together: Decimal | None = None
     sources: Mapping[str, str] = {}
 
 
@@ -131,6 +137,7 @@ def tighten(limits: Limits, *routes: RouteLimits) -> Limits:
 ZERO = Decimal(0)
 
 Rule = Callable[[Proposal, Situation, Limits], Verdict]
+Rules = Sequence[tuple[str, Rule]]
 
 
 def _refuse(reason: str, **figures: float | int | str) -> Verdict:
@@ -141,8 +148,11 @@ Number = TypeVar("Number", Decimal, float, int)
 
 
 def _within(value: Number, most: Number) -> bool:
-    """Return whether ``value`` is at most ``most``; a Decimal NaN would raise where a float compares false."""
-    return value == value and most == most and value <= most  # noqa: PLR0124 - only NaN is not itself
+    """Return whether ``value`` is at most ``most``; False for what is no number."""
+    try:
+        return value <= most
+    except InvalidOperation:  # Decimal's NaN raises where a float's compares false
+        return False
 
 
 def _by(limits: Limits, name: str) -> str:
@@ -234,69 +244,88 @@ def open_trades(proposal: Proposal, situation: Situation, limits: Limits) -> Ver
             open_trades=situation.open_trades,
             max_open_trades=limits.max_open_trades,
         )
-    return ALLOWED
-
-
-def daily_loss(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
-    """Refuse further trades once the day's loss has reached ``max_daily_loss``."""
-    allowed = limits.max_daily_loss
-    if allowed is None:
-        return ALLOWED
-    loss = -situation.realised_today
-    if not _within(loss, allowed) or loss == allowed:
+    together = limits.max_open_trades_together
+    if together is not None and not situation.open_together < together:
         return _refuse(
-            f"Today's loss is {loss:f} {proposal.quote}; "
-            f"trading stops at {allowed:f} {proposal.quote} until midnight UTC{_by(limits, 'max_daily_loss')}.",
-            realised_today=str(situation.realised_today),
-            max_daily_loss=str(allowed),
+            f"{situation.open_together} trades of the owner's bots are open; at most {together} are allowed"
+            f"{_by(limits, 'max_open_trades_together')}.",
+            open_trades=situation.open_together,
+            max_open_trades=together,
         )
     return ALLOWED
 
 
+def daily_loss(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
+    """Refuse further trades once the day's loss has reached ``max_daily_loss``, of the bot or of all together."""
+    for name, whose, realised, allowed in (
+        ("max_daily_loss", "", situation.realised_today, limits.max_daily_loss),
+        (
+            "max_daily_loss_together",
+            " of the owner's bots",
+            situation.realised_together,
+            limits.max_daily_loss_together,
+        ),
+    ):
+        loss = -realised
+        if allowed is not None and (not _within(loss, allowed) or loss == allowed):
+            return _refuse(
+                f"Today's loss{whose} is {loss:f} {proposal.quote}; "
+                f"trading stops at {allowed:f} {proposal.quote} until midnight UTC{_by(limits, name)}.",
+                realised_today=str(realised),
+                max_daily_loss=str(allowed),
+            )
+    return ALLOWED
+
+
+# What is held and this trade on top: at its worst one leg fills and the other does not.
+
+
 def asset_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse more than ``max_exposure_asset`` in the traded asset."""
-    held = situation.exposure_by_asset.get(proposal.base, ZERO)
-    return _exposure(proposal, limits, "max_exposure_asset", f"in {proposal.base}", held)
+    allowed = limits.max_exposure_asset
+    exposure = situation.exposure_by_asset.get(proposal.base, ZERO) + proposal.notional
+    if allowed is None or _within(exposure, allowed):
+        return ALLOWED
+    return _exposed(proposal, limits, "max_exposure_asset", f"in {proposal.base}", exposure, allowed)
 
 
 def exchange_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse more than ``max_exposure_exchange`` on any exchange of the route."""
+    allowed, held = limits.max_exposure_exchange, situation.exposure_by_exchange
     for exchange in proposal.exchanges:
-        held = situation.exposure_by_exchange.get(exchange, ZERO)
-        verdict = _exposure(proposal, limits, "max_exposure_exchange", f"on {exchange}", held)
-        if not verdict.allowed:
-            return verdict
+        exposure = held.get(exchange, ZERO) + proposal.notional
+        if allowed is not None and not _within(exposure, allowed):
+            return _exposed(proposal, limits, "max_exposure_exchange", f"on {exchange}", exposure, allowed)
     return ALLOWED
 
 
 def account_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse more than ``max_exposure_account`` on any account of the route."""
+    allowed, held = limits.max_exposure_account, situation.exposure_by_account
     for account in proposal.accounts:
-        held = situation.exposure_by_account.get(account, ZERO)
-        verdict = _exposure(proposal, limits, "max_exposure_account", f"of account {account}", held)
-        if not verdict.allowed:
-            return verdict
+        exposure = held.get(account, ZERO) + proposal.notional
+        if allowed is not None and not _within(exposure, allowed):
+            return _exposed(proposal, limits, "max_exposure_account", f"of account {account}", exposure, allowed)
     return ALLOWED
 
 
 def total_exposure(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
     """Refuse more than ``max_exposure_global`` over all assets, exchanges and accounts."""
-    return _exposure(proposal, limits, "max_exposure_global", "over everything", situation.exposure_total)
-
-
-def _exposure(proposal: Proposal, limits: Limits, name: str, where: str, held: Decimal) -> Verdict:
-    """Judge what is held and this trade on top: at its worst one leg fills and the other does not."""
-    allowed: Decimal | None = getattr(limits, name)
-    if allowed is None:
+    allowed = limits.max_exposure_global
+    exposure = situation.exposure_total + proposal.notional
+    if allowed is None or _within(exposure, allowed):
         return ALLOWED
-    exposure = held + proposal.notional
-    if not _within(exposure, allowed):
-        return _refuse(
-            f"The exposure {where} would be {exposure:f} {proposal.quote} at its worst; "
-            f"at most {allowed:f} {proposal.quote} are allowed{_by(limits, name)}.",
-            **{"exposure": str(exposure), name: str(allowed)},
-        )
-    return ALLOWED
+    return _exposed(proposal, limits, "max_exposure_global", "over everything", exposure, allowed)
+
+
+def _exposed(
+    proposal: Proposal, limits: Limits, name: str, where: str, exposure: Decimal, allowed: Decimal
+) -> Verdict:  # fmt: skip
+    return _refuse(
+        f"The exposure {where} would be {exposure:f} {proposal.quote} at its worst; "
+        f"at most {allowed:f} {proposal.quote} are allowed{_by(limits, name)}.",
+        **{"exposure": str(exposure), name: str(allowed)},
+    )
 
 
 def unhedged_time(proposal: Proposal, situation: Situation, limits: Limits) -> Verdict:
@@ -340,7 +369,7 @@ def free_balance(proposal: Proposal, situation: Situation, limits: Limits) -> Ve
 
 
 # The cheapest and most telling first; the name is what a Decision's ``check`` says.
-RULES: Sequence[tuple[str, Rule]] = (
+RULES: Rules = (
     ("allowed_pair", allowed_pair),
     ("book_age", book_age),
     ("max_edge", max_edge),
@@ -357,10 +386,32 @@ RULES: Sequence[tuple[str, Rule]] = (
     ("total_exposure", total_exposure),
     ("free_balance", free_balance),
 )
+# The limit of each rule that can be off.
+OPTIONAL: Mapping[str, str] = {
+    "allowed_pair": "allowed_pairs",
+    "quote_deviation": "max_quote_deviation_bps",
+    "daily_loss": "max_daily_loss",
+    "order_rate": "max_orders_per_minute",
+    "unhedged_time": "max_unhedged",
+    "asset_exposure": "max_exposure_asset",
+    "exchange_exposure": "max_exposure_exchange",
+    "account_exposure": "max_exposure_account",
+    "total_exposure": "max_exposure_global",
+}
+
+
+def in_force(limits: Limits) -> Rules:
+    """Return the rules that may refuse anything under these limits, in their order."""
+    off = {
+        rule
+        for rule, limit in OPTIONAL.items()
+        if getattr(limits, limit) is None and getattr(limits, f"{limit}_together", None) is None
+    }
+    return tuple(named for named in RULES if named[0] not in off)
 
 
 def first_refusal(
-    proposal: Proposal, situation: Situation, limits: Limits, rules: Sequence[tuple[str, Rule]] = RULES
+    proposal: Proposal, situation: Situation, limits: Limits, rules: Rules = RULES
 ) -> tuple[str, Verdict]:
     """Return the name and verdict of the first rule that refuses, or ``("", ALLOWED)``."""
     for name, rule in rules:

@@ -1,6 +1,7 @@
 """How good an opportunity is, in [0, 1], and which of several that want the same balance goes first.
 
 Every component is in [0, 1]. A measurement that is not a number, infinite or negative makes its component 0.
+The functions that take figures and return figures are also compiled, see :mod:`risk.policy.slippage`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ class ScoreWeights(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def total(self) -> float:
-        return self.profit + self.liquidity + self.volatility + self.success + self.conditions
+        return total_of(self)
+
+
+def total_of(weights: ScoreWeights) -> float:
+    """Return the sum of all weights."""
+    return weights.profit + weights.liquidity + weights.volatility + weights.success + weights.conditions
 
 
 class ScoreScales(msgspec.Struct, frozen=True, kw_only=True):
@@ -195,23 +201,23 @@ def score(components: Components, weights: ScoreWeights) -> Score:
     Worked: profit 0.4, liquidity 0.3, volatility 0.25, success 0.6, conditions 0.6 with the default weights:
     0.12 + 0.06 + 0.0375 + 0.12 + 0.09 = 0.4275.
     """
-    parts = {
-        "profit": unit(components.profit),
-        "liquidity": unit(components.liquidity),
-        "volatility": unit(components.volatility),
-        "success": unit(components.success),
-        "conditions": unit(components.conditions),
-    }
-    if not parts["conditions"]:
-        return Score(0.0, parts)
+    parts = {name: unit(getattr(components, name)) for name in Components.__struct_fields__}
+    return Score(value_of(components, weights), parts)
+
+
+def value_of(components: Components, weights: ScoreWeights) -> float:
+    """Return the value of :func:`score`."""
+    conditions = unit(components.conditions)
+    if not conditions:
+        return 0.0
     weighted = (
-        weights.profit * parts["profit"]
-        + weights.liquidity * parts["liquidity"]
-        + weights.volatility * parts["volatility"]
-        + weights.success * parts["success"]
-        + weights.conditions * parts["conditions"]
+        weights.profit * unit(components.profit)
+        + weights.liquidity * unit(components.liquidity)
+        + weights.volatility * unit(components.volatility)
+        + weights.success * unit(components.success)
+        + weights.conditions * conditions
     )
-    return Score(unit(weighted / weights.total), parts)
+    return unit(weighted / total_of(weights))
 
 
 def worth(candidate: Candidate) -> float:

@@ -2,12 +2,15 @@
 
 The size is rounded to both markets' lots by the caller, downwards. A measurement that is not a number, infinite or
 negative gives its factor's worst value, never a larger size.
+
+The functions that take figures and return figures are also compiled, see :mod:`risk.policy.slippage`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 import msgspec
 
@@ -74,6 +77,16 @@ class SizingInputs(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     min_net_bps: float
     score: float
     breaker_factor: float
+
+
+class Factors(NamedTuple):
+    """What a limit is multiplied by, in the order of the formula."""
+
+    depth: float
+    volatility: float
+    reward: float
+    score: float
+    breaker: float
 
 
 class Sizing(msgspec.Struct, frozen=True):
@@ -151,20 +164,30 @@ def score_factor(score: float, rules: SizingRules) -> float:
     return max(clamped, rules.score_floor) if clamped else 0.0
 
 
+def factors(inputs: SizingInputs, rules: SizingRules) -> Factors:
+    """Return what a limit is multiplied by."""
+    return Factors(
+        depth_factor(
+            inputs.limit_notional, inputs.depth_buy_notional, inputs.depth_sell_notional, rules.depth_share
+        ),
+        volatility_factor(inputs.sigma, rules),
+        reward_factor(inputs.net_bps, inputs.min_net_bps, rules),
+        score_factor(inputs.score, rules),
+        unit(inputs.breaker_factor),
+    )  # fmt: skip
+
+
+def notional(limit: float, shares: Factors) -> float:
+    """Return a limit times its factors."""
+    # Without a limit that is a positive number the depth factor is 0, and nothing may be multiplied by an infinite one.
+    product = shares.depth * shares.volatility * shares.reward * shares.score * shares.breaker
+    return limit * product if shares.depth else 0.0
+
+
 def size(inputs: SizingInputs, rules: SizingRules) -> Sizing:
     """Return the notional that may be traded: limit x depth x volatility x reward x score x breaker.
 
     Worked: a limit of 1000 with the factors 0.5, 0.6455, 0.75, 0.8 and 1: 1000 x 0.19365 = 193.65.
     """
-    limit = inputs.limit_notional
-    depth = depth_factor(limit, inputs.depth_buy_notional, inputs.depth_sell_notional, rules.depth_share)
-    volatility = volatility_factor(inputs.sigma, rules)
-    reward = reward_factor(inputs.net_bps, inputs.min_net_bps, rules)
-    score = score_factor(inputs.score, rules)
-    breaker = unit(inputs.breaker_factor)
-    # Without a limit that is a positive number the depth factor is 0, and nothing may be multiplied by an infinite one.
-    notional = limit * (depth * volatility * reward * score * breaker) if depth else 0.0
-    return Sizing(
-        notional,
-        {"depth": depth, "volatility": volatility, "reward": reward, "score": score, "breaker": breaker},
-    )
+    shares = factors(inputs, rules)
+    return Sizing(notional(inputs.limit_notional, shares), shares._asdict())

@@ -3,12 +3,17 @@
 Levels are sequences of (price, base quantity) from the best price outwards, floats. Figures are basis points of the
 notional, both legs together, and costs are positive. Where a figure is broken or a book holds less than the size there
 is no estimate, and no size.
+
+What takes positional arguments and returns plain figures (``estimate``, ``judged``) is also compiled, from this very
+source, for the gate of every trade (trading/execution/rating_compiled.py): loops over levels and floats, nothing else.
+NaN says there that something can't be known.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -78,10 +83,33 @@ class SlippageEstimate(msgspec.Struct, frozen=True, gc=False):
     impact_bps: float
     total_bps: float
 
-    @property
-    def charge_bps(self) -> float:
-        """What to take off a net edge that is made of VWAPs, and so has paid for the walk."""
-        return self.drift_bps + self.impact_bps
+
+class Costs(NamedTuple):
+    """An estimate as compiled code has it: all NaN where there is none."""
+
+    walk_bps: float
+    drift_bps: float
+    impact_bps: float
+    total_bps: float
+
+
+class Judged(NamedTuple):
+    """The slippage allowed and expected, and the share of the size that keeps to it, in [0, 1]."""
+
+    limit_bps: float
+    costs: Costs
+    share: float
+
+
+class _Walked(NamedTuple):
+    """A walk down one side: levels passed, the quantity they hold, the last one's distance from the best price and from
+    the level before it, in bps. The quantity is NaN where there is no further level, or what stands there is broken.
+    """
+
+    levels: int
+    quantity: float
+    distance: float
+    step: float
 
 
 def expected(
@@ -106,16 +134,31 @@ def expected(
     Worked: asks 1 at 100 and 3 at 101, bids 4 at 110, a size of 2, 40 and 90 ms, 2 bps per root second, the default
     rules. VWAP 100.5: walk 50 + 0. Drift 0.8 x 2 x (0.2 + 0.3) = 0.8. Impact 2 x sqrt(2 / 4) = 1.4142. Total 52.2142.
     """
+    costs = estimate(levels_buy, levels_sell, size, latency_s_buy, latency_s_sell, sigma, rules)
+    return None if math.isnan(costs.total_bps) else SlippageEstimate(*costs)
+
+
+def estimate(
+    levels_buy: Levels,
+    levels_sell: Levels,
+    size: float,
+    latency_s_buy: float,
+    latency_s_sell: float,
+    sigma: float | None,
+    rules: SlippageRules,
+) -> Costs:
+    """Return what :func:`expected` says."""
     if not 0.0 < size < math.inf:
-        return None
+        return Costs(math.nan, math.nan, math.nan, math.nan)
     drift = _drift(latency_s_buy, latency_s_sell, sigma, rules)
-    buy, sell = _walk(levels_buy, size), _walk(levels_sell, size)
-    if drift is None or buy is None or sell is None:
-        return None
-    walk = buy[0] + sell[0]
-    impact = rules.impact_coefficient * (math.sqrt(size / buy[1]) + math.sqrt(size / sell[1]))
+    walk_buy, visible_buy = _walk(levels_buy, size)
+    walk_sell, visible_sell = _walk(levels_sell, size)
+    walk = walk_buy + walk_sell
+    impact = rules.impact_coefficient * (math.sqrt(size / visible_buy) + math.sqrt(size / visible_sell))
     total = walk + drift + impact
-    return SlippageEstimate(walk, drift, impact, total) if total < math.inf else None
+    if not total < math.inf:
+        return Costs(math.nan, math.nan, math.nan, math.nan)
+    return Costs(walk, drift, impact, total)
 
 
 def threshold_bps(expected_profit_bps: float, rules: SlippageRules, factor: float = 1.0) -> float:
@@ -149,31 +192,43 @@ def largest_size(
     100.5, so 100 + 101 (q - 1) = 100.5 q: q = 2.
     """
     drift = _drift(latency_s_buy, latency_s_sell, sigma, rules)
-    if drift is None or not (0.0 < wanted < math.inf and drift <= limit_bps < math.inf):
+    return _largest(levels_buy, levels_sell, wanted, drift, rules.impact_coefficient, limit_bps)
+
+
+def _largest(
+    levels_buy: Levels, levels_sell: Levels, wanted: float, drift: float, coefficient: float, limit_bps: float
+) -> float:
+    """Return what :func:`largest_size` says, of a drift in bps and the impact's coefficient."""
+    if not (0.0 < wanted < math.inf and drift <= limit_bps < math.inf):
         return 0.0
     visible_buy, visible_sell = _visible(levels_buy), _visible(levels_sell)
     if not (0.0 < visible_buy < math.inf and 0.0 < visible_sell < math.inf):
         return 0.0
-    impact = rules.impact_coefficient * (1.0 / math.sqrt(visible_buy) + 1.0 / math.sqrt(visible_sell))
-    buy, sell = _Side(levels_buy), _Side(levels_sell)
-    if not (buy.advance() and sell.advance()):
+    impact = coefficient * (1.0 / math.sqrt(visible_buy) + 1.0 / math.sqrt(visible_sell))
+    buy = _further(levels_buy, _Walked(0, 0.0, 0.0, 0.0))
+    sell = _further(levels_sell, _Walked(0, 0.0, 0.0, 0.0))
+    if math.isnan(buy.quantity) or math.isnan(sell.quantity):
         return 0.0
     flat, pull, low = drift - limit_bps, 0.0, 0.0
     while True:
-        high = min(buy.reached, sell.reached, wanted)
+        high = min(buy.quantity, sell.quantity, wanted)
         if high > low:
             if not flat - pull / high + impact * math.sqrt(high) <= 0.0:
                 return _root(low, high, flat, pull, impact)
             low = high
         if high >= wanted:
             return wanted
-        for side in (buy, sell):
-            if side.reached <= high:
-                if not side.advance():
-                    return low
-                flat += side.step
-                # So that the sum goes on without a jump where the level begins.
-                pull += side.step * high
+        if buy.quantity <= high:
+            buy = _further(levels_buy, buy)
+            if math.isnan(buy.quantity):
+                return low
+            # So that the sum goes on without a jump where the level begins.
+            flat, pull = flat + buy.step, pull + buy.step * high
+        if sell.quantity <= high:
+            sell = _further(levels_sell, sell)
+            if math.isnan(sell.quantity):
+                return low
+            flat, pull = flat + sell.step, pull + sell.step * high
 
 
 def judge(
@@ -192,81 +247,102 @@ def judge(
 
     ``factor`` is what realised slippage has taught, see :func:`risk.policy.realised.learned`.
     """
+    found = judged(
+        levels_buy, levels_sell, wanted, latency_s_buy, latency_s_sell, sigma, rules, expected_profit_bps, factor
+    )
+    return verdict_of(found, wanted)
+
+
+def judged(
+    levels_buy: Levels,
+    levels_sell: Levels,
+    wanted: float,
+    latency_s_buy: float,
+    latency_s_sell: float,
+    sigma: float | None,
+    rules: SlippageRules,
+    expected_profit_bps: float,
+    factor: float,
+) -> Judged:
+    """Return the figures of :func:`judge`."""
     limit = threshold_bps(expected_profit_bps, rules, factor)
-    estimate = expected(
-        levels_buy, levels_sell, wanted,
-        latency_s_buy=latency_s_buy, latency_s_sell=latency_s_sell, sigma=sigma, rules=rules,
-    )  # fmt: skip
-    figures: dict[str, float | int | str] = {"slippage_limit_bps": limit}
-    if estimate is not None:
-        figures |= {
-            "slippage_bps": estimate.total_bps,
-            "walk_bps": estimate.walk_bps,
-            "drift_bps": estimate.drift_bps,
-            "impact_bps": estimate.impact_bps,
-        }
-        if estimate.total_bps <= limit:
-            return Verdict(allowed=True, figures=figures)
-    size = largest_size(
-        levels_buy, levels_sell, wanted,
-        latency_s_buy=latency_s_buy, latency_s_sell=latency_s_sell, sigma=sigma, rules=rules, limit_bps=limit,
-    )  # fmt: skip
-    given = "can't be estimated" if estimate is None else f"is {estimate.total_bps:.2f} bps"
+    costs = estimate(levels_buy, levels_sell, wanted, latency_s_buy, latency_s_sell, sigma, rules)
+    if costs.total_bps <= limit:
+        return Judged(limit, costs, 1.0)
+    drift = _drift(latency_s_buy, latency_s_sell, sigma, rules)
+    size = _largest(levels_buy, levels_sell, wanted, drift, rules.impact_coefficient, limit)
+    return Judged(limit, costs, min(size / wanted, 1.0) if size > 0.0 else 0.0)
+
+
+def figures_of(limit: float, costs: Costs) -> dict[str, float | int | str]:
+    """Return the slippage allowed and, where there is an estimate, expected, by name."""
+    if math.isnan(costs.total_bps):
+        return {"slippage_limit_bps": limit}
+    return {
+        "slippage_limit_bps": limit,
+        "slippage_bps": costs.total_bps,
+        "walk_bps": costs.walk_bps,
+        "drift_bps": costs.drift_bps,
+        "impact_bps": costs.impact_bps,
+    }
+
+
+def verdict_of(found: Judged, wanted: float) -> Verdict:
+    """Say the figures of :func:`judge`."""
+    limit, costs, share = found
+    total = costs.total_bps
+    figures = figures_of(limit, costs)
+    if total <= limit:
+        return Verdict(allowed=True, figures=figures)
+    given = "can't be estimated" if math.isnan(total) else f"is {total:.2f} bps"
     said = f"The expected slippage of {wanted:g} {given}; at most {limit:.2f} bps are allowed"
-    share = min(size / wanted, 1.0) if size else 0.0
     if not share:
         return Verdict(allowed=False, reason=f"{said}, and no smaller size keeps to it.", factor=0.0, figures=figures)
-    return Verdict(allowed=True, reason=f"{said}: resized to {size:g}.", factor=share, figures=figures)
+    return Verdict(allowed=True, reason=f"{said}: resized to {share * wanted:g}.", factor=share, figures=figures)
 
 
-def _drift(latency_s_buy: float, latency_s_sell: float, sigma: float | None, rules: SlippageRules) -> float | None:
+def _drift(latency_s_buy: float, latency_s_sell: float, sigma: float | None, rules: SlippageRules) -> float:
     known = rules.unknown_sigma_bps if sigma is None else sigma
     if not (0.0 <= known < math.inf and 0.0 <= latency_s_buy < math.inf and 0.0 <= latency_s_sell < math.inf):
-        return None
+        return math.nan
     return rules.drift_sigmas * known * (math.sqrt(latency_s_buy) + math.sqrt(latency_s_sell))
 
 
 def _visible(levels: Levels) -> float:
-    return sum([quantity for _, quantity in levels])
+    total = 0.0
+    for _, quantity in levels:
+        total += quantity
+    return total
 
 
-def _walk(levels: Levels, size: float) -> tuple[float, float] | None:
-    """Return the VWAP's distance from the best price in bps and the visible quantity; None if the levels hold less."""
+def _walk(levels: Levels, size: float) -> tuple[float, float]:
+    """Return the VWAP's distance from the best price in bps and the visible quantity; NaN if the levels hold less."""
     reached = cost = best = 0.0
     for price, quantity in levels:
         if not (price > 0.0 and quantity >= 0.0):
-            return None
+            return math.nan, math.nan
         best = best or price
         # Distances from the best price instead of a VWAP: nothing is lost to rounding where the book is flat.
         if reached + quantity >= size:
             cost += (size - reached) * abs(price - best)
             visible = _visible(levels)
-            return (cost / size / best * BPS, visible) if 0.0 < visible < math.inf else None
+            return (cost / size / best * BPS, visible) if 0.0 < visible < math.inf else (math.nan, math.nan)
         cost += quantity * abs(price - best)
         reached += quantity
-    return None
+    return math.nan, math.nan
 
 
-class _Side:
-    """A walk down one side: the quantity reached with the present level, and the step from the level before, in bps."""
-
-    __slots__ = ("best", "distance", "levels", "reached", "step")
-
-    def __init__(self, levels: Levels) -> None:
-        self.levels = iter(levels)
-        self.best = self.distance = self.reached = self.step = 0.0
-
-    def advance(self) -> bool:
-        """Go on to the next level; False where there is none, or what stands there is broken."""
-        price, quantity = next(self.levels, (0.0, 0.0))
-        if not (price > 0.0 and quantity >= 0.0):
-            return False
-        self.best = self.best or price
-        distance = abs(price - self.best) / self.best * BPS
-        self.step = distance - self.distance
-        self.distance = distance
-        self.reached += quantity
-        return True
+def _further(levels: Levels, walked: _Walked) -> _Walked:
+    """Go on to the next level."""
+    number = walked.levels
+    if number == len(levels):
+        return _Walked(number, math.nan, 0.0, 0.0)
+    price, quantity = levels[number]
+    if not (price > 0.0 and quantity >= 0.0):
+        return _Walked(number, math.nan, 0.0, 0.0)
+    best = levels[0][0]
+    distance = abs(price - best) / best * BPS
+    return _Walked(number + 1, walked.quantity + quantity, distance, distance - walked.distance)
 
 
 def _root(low: float, high: float, flat: float, pull: float, impact: float) -> float:

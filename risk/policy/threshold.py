@@ -53,11 +53,16 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 
     def noted(self, profit: Decimal, now_ns: int) -> Day:
         """Return the day with a trade's result in it, a new one after midnight; raises ValueError unless finite."""
-        number = now_ns // _DAY_NS
+        number = day_number(now_ns)
         # A result told late counts to the present day: losing it would be worse.
         before = self if number <= self.number else Day(number=number)
         realised = EXACT.add(before.realised, _finite("profit", profit))
         return Day(number=before.number, realised=realised, peak=max(before.peak, realised))
+
+
+def day_number(now_ns: int) -> int:
+    """Return which UTC day it is, in days since the epoch."""
+    return now_ns // _DAY_NS
 
 
 def loss_threshold(equity: Decimal, realised_peak: Decimal, rules: ThresholdRules) -> Decimal:

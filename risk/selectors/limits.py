@@ -12,7 +12,7 @@ from django.apps import apps
 from django.db.models import Q, QuerySet
 
 from risk.models import AllowedPair, RiskLimit, RiskRevision, TradingSwitch
-from risk.policy.layers import Bound, Layer, LayerScope, layer_name, tightest
+from risk.policy.layers import TOGETHER, Bound, Layer, LayerScope, layer_name, tightest
 from risk.policy.limits import RouteLimits
 from risk.policy.switch import NORMAL, SwitchState, TradingState, strictest
 from risk.rules import RULES, Rule
@@ -27,6 +27,9 @@ class LimitBounds(NamedTuple):
     everywhere: Mapping[str, Bound]
     exchanges: Mapping[str, Mapping[str, Bound]] = {}
     pairs: Mapping[str, Mapping[str, Bound]] = {}
+    together: Mapping[
+        str, Bound
+    ] = {}  # over all the owner's bots together: what everybody's and the owner's layers say
 
 
 class AllowedPairs(NamedTuple):
@@ -79,6 +82,7 @@ def limit_bounds(
         everywhere=tightest(everywhere),
         exchanges={exchange: tightest(layers) for exchange, layers in by_exchange.items()},
         pairs={pair: tightest(layers) for pair, layers in by_pair.items()},
+        together=tightest(one for one in everywhere if one.scope != LayerScope.BOT and one.rule in TOGETHER),
     )
 
 
@@ -115,6 +119,9 @@ def limits_apply(config: BotConfig, bounds: LimitBounds, allowed: AllowedPairs |
         if present is None or rule.is_tighter(bound.value, Decimal(str(present))):
             changes[name] = rule.native(bound.value)
             sources[name] = bound.source
+    for name, bound in bounds.together.items():
+        changes[f"{name}_together"] = RULES[name].native(bound.value)
+        sources[f"{name}_together"] = bound.source
     if allowed is not None:
         own = config.allowed_pairs
         changes["allowed_pairs"] = allowed.pairs if own is None else allowed.pairs & own

@@ -22,7 +22,8 @@ from risk.policy.rulebook import DEFAULTS
 from risk.policy.triggers import Trigger
 from risk.services.audit import audit_record, permission_check
 from risk.services.breakers import breaker_lock, breaker_make, key_check, owner_of, step_take
-from risk.services.revision import revision_bump
+from risk.services.reasons import reason_clean
+from risk.services.setting_rows import row_set
 
 OPERATE = "risk.operate_circuitbreaker"
 SETTINGS = "risk.change_breakersettings"
@@ -67,7 +68,7 @@ def breaker_open(*, actor: User, scope: str, key: str, reason: str, seconds: Sec
     """
     permission_check(actor=actor, permission=OPERATE)
     wanted, key = scope_clean(scope, key)
-    why, duration = reason_clean(reason), seconds_clean(seconds)
+    why, duration = reason_clean(reason, most=REASON_LENGTH), seconds_clean(seconds)
     with transaction.atomic():
         row = breaker_lock(scope=wanted, key=key) or breaker_make(scope=wanted, key=key)
         return _apply(row, actor, BreakerEvent.OPERATOR_TRIP, why, duration)
@@ -95,18 +96,7 @@ def settings_update(*, actor: User, scope: str, values: Mapping[str, object], se
     settings_ensure()
     with transaction.atomic():
         row = settings_lock(scope=scope, seen_version=seen_version)
-        before = {name: getattr(row, name) for name in values}
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.full_clean()
-        changed = [name for name in sorted(values) if getattr(row, name) != before[name]]
-        if not changed:
-            return row
-        row.version = seen_version + 1
-        row.save()
-        revision_bump()
-        steps = [f"{name} from {_shown(before[name])} to {_shown(getattr(row, name))}" for name in changed]
-        audit_record(actor=actor, subject=row, message=f"Changed {', '.join(steps)} (version {row.version}).")
+        row_set(row, actor=actor, values=values)
     return row
 
 
@@ -125,18 +115,6 @@ def settings_lock(*, scope: str, seen_version: int | None) -> BreakerSettings:
 
 
 # --- checks of what was given --------------------------------------------------------------------------------------
-
-
-def reason_clean(reason: str) -> str:
-    """Return a reason without surrounding space; raises ValidationError on the field ``reason``."""
-    clean = " ".join(reason.split())
-    if not clean:
-        raise ValidationError({"reason": "Say why in a few words: it is kept with your name."}, code="required")
-    if len(clean) > REASON_LENGTH:
-        raise ValidationError({"reason": f"At most {REASON_LENGTH} characters (given {len(clean)})."}, code="length")
-    if not clean.isprintable():
-        raise ValidationError({"reason": "May not contain unprintable characters."}, code="unprintable")
-    return clean
 
 
 def seconds_clean(seconds: Seconds) -> float | None:
@@ -192,7 +170,7 @@ def _operate(
     actor: User, breaker: CircuitBreaker, event: BreakerEvent, reason: str, seconds: Seconds, seen_version: int
 ) -> Breaker:
     permission_check(actor=actor, permission=OPERATE)
-    why, duration = reason_clean(reason), seconds_clean(seconds)
+    why, duration = reason_clean(reason, most=REASON_LENGTH), seconds_clean(seconds)
     with transaction.atomic():
         row = breaker_lock(scope=Scope(breaker.scope), key=breaker.key)
         if row is None:
@@ -230,12 +208,6 @@ def _default(scope: Scope) -> BreakerSettings:
     row = BreakerSettings(scope=scope.value)
     row.take(DEFAULTS[scope])
     return row
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:f}".rstrip("0").rstrip(".") if "." in f"{value:f}" else f"{value:f}"
-    return "off" if value is None else str(value)
 
 
 def _bounds() -> str:

@@ -99,13 +99,6 @@ def breaker_event(
         return row.to_policy()
 
 
-def probe_claim(*, scope: Scope, key: str, holder: str, now_ns: int | None = None) -> Breaker:
-    """Claim the probe of a breaker that has cooled down, and return the breaker: its holder is who got it."""
-    return breaker_event(
-        scope=scope, key=key, event=policy.BreakerEvent.PROBE_CLAIMED, holder=holder, now_ns=now_ns
-    )  # fmt: skip
-
-
 def breaker_events_prune(*, days: int = KEEP_DAYS, keep: int = KEEP_EVENTS, now: datetime | None = None) -> int:
     """Delete events older than ``days``, never one of a breaker's last ``keep``; returns how many."""
     if not (days >= 0 and keep >= 0):

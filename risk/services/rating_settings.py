@@ -1,19 +1,21 @@
-"""What operators set for sizing, slippage and scoring: checked as the policy checks it, audited, nobody overruled."""
+"""What operators set for sizing, slippage, scoring and rebalancing.
+
+Checked as the policy checks it, audited, nobody overruled.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import TypeVar
 
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
-from risk.models import ScoringSettings, SizingSettings, SlippageSettings
+from risk.models import RebalanceSettings, ScoringSettings, SizingSettings, SlippageSettings
 from risk.models.rating_settings import ONLY, RatingSettings
-from risk.services.audit import audit_record, permission_check
-from risk.services.revision import revision_bump
+from risk.services.audit import permission_check
+from risk.services.setting_rows import row_set, shown
 
 Settings = TypeVar("Settings", bound=RatingSettings)
 Values = Mapping[str, object]
@@ -41,6 +43,11 @@ def scoring_update(*, actor: User, values: Values, seen_version: int) -> Scoring
     return rating_update(ScoringSettings, actor=actor, values=values, seen_version=seen_version)
 
 
+def rebalance_update(*, actor: User, values: Values, seen_version: int) -> RebalanceSettings:
+    """Set when and what the platform proposes to rebalance; raises like :func:`sizing_update`."""
+    return rating_update(RebalanceSettings, actor=actor, values=values, seen_version=seen_version)
+
+
 def settings_ensure(model: type[Settings]) -> Settings:
     """Return the one row of some settings, made with the defaults if it was not there; idempotent."""
     row = model._default_manager.filter(scope=ONLY).first()
@@ -55,7 +62,7 @@ def settings_lock(model: type[Settings], *, seen_version: int | None, values: Va
     row = model._default_manager.select_for_update(of=("self",)).get(scope=ONLY)
     if row.version != seen_version:
         others = [
-            f"{name} is {_shown(getattr(row, name))}"
+            f"{name} is {shown(getattr(row, name))}"
             for name in sorted(values.keys() & model.editable())
             if getattr(row, name) != values[name]
         ]
@@ -76,22 +83,5 @@ def rating_update(model: type[Settings], *, actor: User, values: Values, seen_ve
     with transaction.atomic():
         settings_ensure(model)
         row = settings_lock(model, seen_version=seen_version, values=values)
-        before = {name: getattr(row, name) for name in values}
-        for name, value in values.items():
-            setattr(row, name, value)
-        row.full_clean()
-        changed = [name for name in sorted(values) if getattr(row, name) != before[name]]
-        if not changed:
-            return row
-        row.version = seen_version + 1
-        row.save()
-        revision_bump()
-        steps = [f"{name} from {_shown(before[name])} to {_shown(getattr(row, name))}" for name in changed]
-        audit_record(actor=actor, subject=row, message=f"Changed {', '.join(steps)} (version {row.version}).")
+        row_set(row, actor=actor, values=values)
     return row
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, Decimal):
-        return f"{value:f}".rstrip("0").rstrip(".") if "." in f"{value:f}" else f"{value:f}"
-    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)

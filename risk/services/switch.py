@@ -13,6 +13,7 @@ from risk.models import TradingSwitch, TradingSwitchEvent
 from risk.models.switch import REASON_LENGTH
 from risk.policy.switch import TradingState, is_stricter
 from risk.services.audit import audit_record, permission_check
+from risk.services.reasons import reason_clean
 from risk.services.revision import revision_bump
 
 OPERATE_ALL = "bots.operate_all"
@@ -46,7 +47,7 @@ def switch_set(
     operates = actor is None or actor.has_perm(OPERATE_ALL)
     if not operates:
         _owner_check(actor, scope, owner_id, bot_id)
-    words = _reason_clean(reason)
+    words = reason_clean(reason, most=REASON_LENGTH)
     if state not in TradingSwitch.State.values:
         raise ValidationError({"state": f"One of {', '.join(TradingSwitch.State.values)} (given {state[:20]!r})."})
     with transaction.atomic():
@@ -104,14 +105,3 @@ def _as_seen(switch: TradingSwitch, seen_version: int | None) -> None:
             else f"This switch was removed meanwhile (you saw version {seen_version}). Open it again.",
             code="stale",
         )
-
-
-def _reason_clean(reason: str) -> str:
-    words = " ".join(reason.split())
-    if not words:
-        raise ValidationError({"reason": "Say why in a few words: it is kept with your name."})
-    if len(words) > REASON_LENGTH:
-        raise ValidationError({"reason": f"At most {REASON_LENGTH} characters (given {len(words)})."})
-    if not words.isprintable():
-        raise ValidationError({"reason": "May not contain unprintable characters."})
-    return words

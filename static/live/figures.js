@@ -47,7 +47,8 @@ export class Figures {
 
   render() {
     if (!this.store.loaded) return;
-    const open = this.store.unfinishedTrades();
+    const unfinished = this.store.unfinishedTrades();
+    const open = unfinished.filter((trade) => trade.state !== "HOLDING"); // held on purpose, by a trade made by hand
     const unhedged = exposure(open);
     // What trades being executed hold for a moment is business as usual; what has to be repaired is not.
     const held = open.filter((trade) => signOf(trade.residual) && trade.mode === unhedged[0].mode);
@@ -60,7 +61,7 @@ export class Figures {
     this.list.show([
       ...this._profits(),
       { key: "trades", label: "Trades today", value: String(trades), note: "since midnight UTC" },
-      { key: "open", label: "Open trades", value: String(open.length), note: openNote(open) },
+      { key: "open", label: "Open trades", value: String(open.length), note: openNote(open, unfinished.length - open.length) },
       {
         key: "exposure", label: "Exposure",
         value: heldText(unhedged, unhedged[0]?.mode) || "none",
@@ -105,9 +106,10 @@ export function exposureTime(trades) {
   return [...sums].map(([quote, sum]) => `${amount(sum, 0)} ${quote} × s`).join(", ");
 }
 
-function openNote(open) {
+function openNote(open, held) {
   const exposed = open.filter((trade) => trade.state === "EXPOSED").length;
-  return exposed ? `${count(exposed, "trade")} for an operator` : "being executed or repaired";
+  const also = held ? `, ${held} more held by hand` : "";
+  return (exposed ? `${count(exposed, "trade")} for an operator` : "being executed or repaired") + also;
 }
 
 function createTile() {

@@ -25,7 +25,6 @@ export class OrderDialog {
     this.address = address;
     const part = (name) => dialog.querySelector(`[data-${name}]`);
     for (const name of ["title", "about", "subject", "reason", "seconds", "failure", "confirm"]) this[name] = part(name);
-    this.busy = false;
     dialog.querySelector("form").addEventListener("submit", (event) => {
       event.preventDefault();
       this._send();
@@ -68,6 +67,7 @@ export class OrderDialog {
   _open(order) {
     this.order = order;
     this.asked = false;
+    this._wait(false);
     setText(this.title, order.title);
     setText(this.about, order.about);
     setText(this.confirm, order.confirm);
@@ -91,8 +91,7 @@ export class OrderDialog {
       setText(this.about, `Are you sure? ${order.about}`);
       return;
     }
-    this.busy = true;
-    this.confirm.setAttribute("aria-disabled", "true"); // not `disabled`: the keyboard's focus would be lost
+    this._wait(true);
     const body = { ...order.body(), reason: this.reason.value };
     if (order.seconds) body.seconds = this.seconds.value === "" ? null : Number(this.seconds.value);
     try {
@@ -104,21 +103,30 @@ export class OrderDialog {
         signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
       });
       const answer = await response.json().catch(() => ({}));
+      if (response.ok) this._show(order, answer[order.kind]);
+      if (this.order !== order) return; // left and opened for something else meanwhile
       if (!response.ok) {
         this._fail(inWords(answer.errors) || `The server answered ${response.status}.`);
         if (answer.errors?.reason) this.reason.focus();
         else if (answer.errors?.seconds) this.seconds.focus();
         return;
       }
-      const data = answer[order.kind];
-      this.store.apply([{ kind: order.kind, key: `${data.scope}:${data.key}`, data }]);
       this.dialog.close();
     } catch (error) {
-      this._fail(error.name === "TimeoutError" ? "No answer in 10 s; look what came of it." : error.message);
+      if (this.order === order) this._fail(error.name === "TimeoutError" ? "No answer in 10 s; look what came of it." : error.message);
     } finally {
-      this.busy = false;
-      this.confirm.removeAttribute("aria-disabled");
+      if (this.order === order) this._wait(false);
     }
+  }
+
+  _show(order, data) {
+    this.store.apply([{ kind: order.kind, key: `${data.scope}:${data.key}`, data }]);
+  }
+
+  _wait(busy) {
+    this.busy = busy;
+    if (busy) this.confirm.setAttribute("aria-disabled", "true"); // not `disabled`: the keyboard's focus would be lost
+    else this.confirm.removeAttribute("aria-disabled");
   }
 
   _fail(text) {

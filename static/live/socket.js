@@ -13,12 +13,16 @@ const NOT_ALLOWED = 4403;
 const TOO_MANY_MESSAGES = 4429;
 
 export class LiveConnection {
-  /** `onFrame(frame)` gets every frame, from the socket or polled; `onChange()` is called when `state` changed. */
-  constructor({ socketUrl, snapshotUrl, onFrame, onChange }) {
+  /**
+   * `onFrame(frame)` gets every frame, from the socket or polled; `onChange()` is called when `state` changed. `frameOf` makes
+   * a frame of what is polled, where that is none.
+   */
+  constructor({ socketUrl, snapshotUrl, onFrame, onChange, frameOf = (answer) => answer }) {
     this.socketUrl = socketUrl;
     this.snapshotUrl = snapshotUrl;
     this.onFrame = onFrame;
     this.onChange = onChange;
+    this.frameOf = frameOf;
     this.state = {
       socket: "connecting", // connecting, open, closed
       polling: "off", // off, trying, ok, failing
@@ -143,7 +147,7 @@ export class LiveConnection {
       if (response.status === 401) return void (this._polling === mine && this._end("signed-out"));
       if (response.status === 403) return void (this._polling === mine && this._end("not-allowed"));
       if (response.ok) {
-        const frame = await response.json();
+        const frame = this.frameOf(await response.json());
         if (this._polling !== mine) return; // the socket came back meanwhile and knows better
         this.state.lastFrameAt = performance.now();
         this.onFrame(frame);

@@ -20,7 +20,7 @@ const KEY_OF = {
   breaker: (data) => `${data.scope}:${data.key}`,
   switch: (data) => `${data.scope}:${data.key}`,
 };
-const UNFINISHED = new Set(["OPEN", "REPAIRING", "EXPOSED"]);
+const UNFINISHED = new Set(["OPEN", "HOLDING", "REPAIRING", "EXPOSED"]);
 
 export class Store {
   constructor(schedule = (run) => requestAnimationFrame(run)) {

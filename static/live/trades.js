@@ -8,7 +8,7 @@ import { amount, bps, clockTime, money, signOf, venueName, words } from "./forma
 const OPEN_AT_FIRST = matchMedia("(max-width: 640px)").matches ? 3 : 8;
 const FRESH_MS = 1_500; // tinted for so long after it came
 
-const TRADE_TONES = { OPEN: "quiet", REPAIRING: "warn", CLOSED: "good", EXPOSED: "bad", FAILED: "quiet" };
+const TRADE_TONES = { OPEN: "quiet", HOLDING: "good", REPAIRING: "warn", CLOSED: "good", EXPOSED: "bad", FAILED: "quiet" };
 const TRADE_WORDS = { FAILED: "not executed", EXPOSED: "exposed" };
 const ORDER_TONES = {
   FILLED: "good", PARTIALLY_FILLED: "warn", UNKNOWN: "warn", FAILED: "bad", DISPUTED: "bad",
@@ -53,6 +53,7 @@ function createTrade({ open, fresh }) {
     pair: el("strong", { class: "t-pair" }), route: el("span", { class: "t-route" }), bot: el("span", { class: "t-bot muted" }),
     quantity: el("span", { class: "num t-quantity" }), expected: el("span", { class: "num muted t-expected" }),
     profit: el("strong", { class: "num t-profit" }), state: el("span", { class: "badge" }), reason: el("p", { class: "reason" }),
+    figures: el("dl", { class: "pair-figures", hidden: true }),
   };
   const body = el("tbody");
   const details = el("details", { open },
@@ -65,7 +66,7 @@ function createTrade({ open, fresh }) {
         el("thead", {}, el("tr", {}, ...["Side", "Exchange", "Average", "Limit", "Filled", "Fee", "State", "Order"].map(
           (name) => el("th", { scope: "col", class: LEG_CLASS[name] ?? "" }, name)))),
         body),
-      parts.bot, parts.reason));
+      parts.figures, parts.bot, parts.reason));
   const node = el("li", { class: fresh ? "trade fresh" : "trade" }, details);
   if (fresh) setTimeout(() => node.classList.remove("fresh"), FRESH_MS);
   node.parts = parts;
@@ -95,8 +96,33 @@ function updateTrade(node, { trade }) {
   setText(parts.reason, [residual, trade.reason].filter(Boolean).join(" · "));
   parts.reason.hidden = !parts.reason.textContent;
   setText(parts.bot, `${trade.bot}, ${trade.mode}`);
+  showPair(parts.figures, trade);
   const legs = [...trade.legs].sort((a, b) => a.leg - b.leg || a.attempt - b.attempt);
   node.legs.show(legs, (leg) => leg.client_order_id);
+}
+
+/** How a pair of spot against a perpetual stands, while it is held. */
+function showPair(list, { pair, quote, state }) {
+  list.hidden = !pair || state === "CLOSED" || state === "FAILED";
+  if (list.hidden) return;
+  const edge = (value) => (value === null ? "–" : `${bps(value)} bps`);
+  const figures = [
+    ["Spot leg", amount(pair.spot_price), 0], ["Perpetual leg", amount(pair.perp_price), 0],
+    ["Entry edge", edge(pair.entry_bps), signOf(pair.entry_bps ?? "0")],
+    ["Exit edge now", edge(pair.exit_bps), signOf(pair.exit_bps ?? "0")],
+    [pair.is_estimated ? "Funding, estimated" : "Funding", `${money(pair.funding)} ${quote}`, signOf(pair.funding)],
+    ["To liquidation", pair.liquidation_bps === null ? "–" : `${(pair.liquidation_bps / 100).toFixed(1)} %`, 0],
+  ];
+  if (!list.parts) {
+    list.parts = figures.map(() => [el("dt", { class: "muted" }), el("dd", { class: "num" })]);
+    list.append(...list.parts.map(([name, value]) => el("div", {}, name, value)));
+  }
+  figures.forEach(([name, value, sign], index) => {
+    const [dt, dd] = list.parts[index];
+    setText(dt, name);
+    setText(dd, value);
+    setSign(dd, sign);
+  });
 }
 
 function createLeg() {

@@ -25,4 +25,4 @@ def test_it_commits_whole_intents_and_bare_rows_in_turn() -> None:
             cursor.execute("DROP TABLE IF EXISTS bench_bare")
     assert figures["ratio"] > 0
     assert json.loads(json.dumps(figures)) == figures
-    assert len(table(figures).splitlines()) == 5
+    assert len(table(figures).splitlines()) == 6

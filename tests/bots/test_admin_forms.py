@@ -47,6 +47,7 @@ def test_bad_notional_is_refused_and_nothing_is_saved(world, bot, anna, text):
         ({"unwind_tolerance_bps": "29"}, "repair_tolerance_bps", "at most the unwind tolerance of 29 basis points"),
         ({"unwind_seconds": "601"}, "unwind_seconds", "between 1 and 600 seconds"),
         ({"max_repair_loss": "-1"}, "max_repair_loss", "of the quote asset"),
+        ({"limit_sell_seconds": "0"}, "limit_sell_seconds", "between 1 and 600 seconds (given 0)"),
         ({"leg_policy": "any"}, "leg_policy", "not one of the available choices"),
         ({"max_book_age_ms": "1e9"}, "max_book_age_ms", "whole number"),
         ({"max_open_trades": "101"}, "max_open_trades", "between 1 and 100 trades (given 101)"),

@@ -13,6 +13,7 @@ from django_celery_beat.models import CrontabSchedule, IntervalSchedule, Periodi
 from msgspec import structs
 
 from bots.models import Bot, Decision, Installation, Order, Trade, TradingPair
+from bots.services.api_tokens import api_token_create
 from bots.services.bots import bot_start
 from bots.services.decisions import DecisionSampler, decisions_store
 from bots.services.installation import installation_get
@@ -37,6 +38,7 @@ def page(model, name, *args):
 @pytest.fixture
 def full_world(busy_world):
     installation_get()
+    api_token_create(owner=busy_world.operator, actor=busy_world.operator, name="a program")
     RiskLimit.objects.create(rule="max_trade_notional", value=500)
     settings_ensure()
     SlippageStat.objects.create(pair="BTC/USDT", exchange="alpha", hour=timezone.now(), legs=3)

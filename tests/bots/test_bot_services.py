@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -19,6 +19,10 @@ from bots.services.bots import bot_create, bot_delete, bot_observe, bot_start, b
 from bots.services.commands import command_create, command_finish, commands_pending
 from bots.services.engine import engine_config
 from bots.services.exchanges import exchange_update
+from bots.times import to_ns
+from risk.policy.breakers import BreakerEvent, Scope
+from risk.policy.threshold import Day
+from risk.services.breakers import breaker_event
 from tests.bots.world import D
 
 pytestmark = [pytest.mark.database]
@@ -28,7 +32,7 @@ database = pytest.mark.django_db
 @pytest.fixture
 def woken(monkeypatch):
     owners: list[int] = []
-    monkeypatch.setattr(hints, "_send", owners.append)
+    monkeypatch.setattr(hints, "_send", lambda owner_id, by_hand: owners.append(owner_id))
     return owners
 
 
@@ -270,7 +274,7 @@ def test_account_that_is_disabled_is_told_to_its_bot(world):
 
 @database
 def test_accounts_with_unfinished_orders_are_watched_after_their_bot_stopped(world):
-    from bots.services.trades import trade_commit
+    from tests.bots.durable import trade_commit
 
     bot = world.bot(world.anna)
     token = world.lease(world.anna)
@@ -287,7 +291,7 @@ def test_accounts_with_unfinished_orders_are_watched_after_their_bot_stopped(wor
 
 @database
 def test_trade_not_at_its_end_is_taken_up_though_its_orders_are_and_its_bot_stopped(world):
-    from bots.services.trades import trade_commit
+    from tests.bots.durable import trade_commit
 
     bot = world.bot(world.anna)
     token = world.lease(world.anna)
@@ -323,8 +327,34 @@ def test_day_that_began_before_the_engine_started_counts_against_the_daily_loss(
 
 
 @database
+def test_the_owners_day_is_that_of_all_bots_and_remembers_how_high_it_was(world):
+    one, stopped = world.bot(world.anna), world.bot(world.anna, name="stopped since")
+    midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    number = (midnight - datetime(1970, 1, 1, tzinfo=UTC)).days
+    for bot, profit, seconds in [
+        (one, "500", -1),
+        (one, "100", 0),
+        (stopped, "60.5", 299),  # of the same five minutes
+        (stopped, "-40", 300),
+        (one, "-1000", 600),
+        (one, "30", 900),
+    ]:
+        world.closed_trade(bot, profit=profit, closed_at=midnight + timedelta(seconds=seconds))
+    world.closed_trade(one, profit="-2", closed_at=midnight, mode="paper")
+    world.closed_trade(world.bot(world.ben), profit="9999", closed_at=midnight)
+    bot_start(bot=one, actor=world.anna)
+
+    today = engine_config(owner_id=world.anna.pk, starting=True).today
+
+    assert today == {
+        "simulated": {"USDT": Day(number=number, realised=D("-849.5"), peak=D("160.5"))},
+        "paper": {"USDT": Day(number=number, realised=D(-2), peak=D(0))},
+    }
+
+
+@database
 def test_trade_exposed_since_the_bot_was_started_blocks_it_until_it_is_started_again(world):
-    from bots.services.trades import trade_commit
+    from tests.bots.durable import trade_commit
 
     bot = world.bot(world.anna)
     token = world.lease(world.anna)
@@ -344,6 +374,74 @@ def test_trade_exposed_since_the_bot_was_started_blocks_it_until_it_is_started_a
     bot_start(bot=bot, actor=world.anna)
     [config] = engine_config(owner_id=world.anna.pk).bots
     assert config.exposed == {}
+
+
+@database
+def test_what_a_trade_left_exposed_counts_until_its_bot_is_started_again_though_it_was_stopped(world):
+    from tests.bots.durable import trade_commit
+
+    bot = world.bot(world.anna)
+    token = world.lease(world.anna)
+    bot_start(bot=bot, actor=world.anna)
+    trade = world.trade(bot, token)
+    intents = world.intents(bot, trade)
+    trade_commit(owner_id=world.anna.pk, token=token, trade=trade, intents=intents)
+    Order.objects.update(state="FILLED")
+    Trade.objects.update(
+        state="EXPOSED",
+        reason="bought and not sold",
+        residual_base=D("0.1"),
+        closed_at=timezone.now(),
+        mode="simulated",
+    )
+
+    [left] = engine_config(owner_id=world.anna.pk).left_exposed
+    assert left.trade_id == trade.trade_id
+    assert left.notional == D("0.1") * max(intent.price for intent in intents)
+    assert (left.exchanges, left.paper) == (("alpha", "beta"), False)
+    assert set(left.accounts) == {intent.account_id for intent in intents}
+
+    Order.objects.filter(side="buy").update(state="DISPUTED", filled=0)
+    [disputed] = engine_config(owner_id=world.anna.pk).left_exposed
+    rest = next(intent.quantity for intent in intents if intent.side == "buy")
+    assert disputed.notional == (D("0.1") + rest) * max(intent.price for intent in intents)
+
+    bot_stop(bot=bot, actor=world.anna)
+    config = engine_config(owner_id=world.anna.pk)
+    assert config.bots == ()
+    assert config.left_exposed == (disputed,)
+
+    bot_start(bot=bot, actor=world.anna)
+    assert engine_config(owner_id=world.anna.pk).left_exposed == ()
+    bot_stop(bot=bot, actor=world.anna)
+    assert engine_config(owner_id=world.anna.pk).left_exposed == ()
+
+
+@database
+def test_an_engine_that_starts_is_told_the_results_since_each_breaker_last_changed(world):
+    bot = world.bot(world.anna)
+    now = timezone.now()
+    first, second = (
+        world.closed_trade(bot, profit=profit, closed_at=now - timedelta(minutes=minutes))
+        for profit, minutes in (("-3", 9), ("-4.5", 5))
+    )
+    paper = world.closed_trade(bot, profit="-1", closed_at=now - timedelta(minutes=2), mode="paper")
+    world.closed_trade(world.bot(world.ben), profit="-7", closed_at=now)
+    tripped = {"scope": Scope.PAIR_ON_EXCHANGE, "key": "alpha:BTC/USDT", "event": BreakerEvent.TRIP, "reason": "a test"}
+    breaker_event(**tripped, now_ns=to_ns(now - timedelta(minutes=7)))
+
+    found = engine_config(owner_id=world.anna.pk, starting=True).results
+
+    assert [(one.trade_id, one.profit) for one in found] == [
+        (first.trade_id, D(-3)), (second.trade_id, D("-4.5")), (paper.trade_id, D(-1)),
+    ]  # fmt: skip
+    key = (Scope.PAIR_ON_EXCHANGE, "alpha:BTC/USDT")
+    others = {(Scope.BOT, str(bot.pk)), (Scope.PAIR_ON_EXCHANGE, "beta:BTC/USDT"), (Scope.PAIR, "BTC/USDT")}
+    assert others <= set(found[0].keys)
+    assert key not in found[0].keys, "it has tripped since"
+    assert {key, *others} <= set(found[1].keys)
+    assert found[2].keys == ((Scope.BOT, str(bot.pk)),)
+    assert engine_config(owner_id=world.anna.pk).results == ()
 
 
 @database

@@ -26,11 +26,19 @@ from bots.services.accounts import (
 )
 from bots.services.bots import bot_start
 from bots.services.engine import engine_config
-from tests.bots.world import D
+from bots.services.positions import positions_apply
+from tests.bots.world import START_NS, D
 from trading.config import Credentials
+from trading.exchanges.binance.orders import BinanceOrders
+from trading.messages import AccountPosition, AccountPositions
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
+ED25519_KEY = (
+    "-----BEGIN PRIVATE KEY-----\n"
+    "MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n"
+    "-----END PRIVATE KEY-----\n"
+)
 CANARY_KEY = "canary-key-3f9c2b7e11"
 CANARY_SECRET = "canary-secret-88aa01d4c2"
 CANARY_PASSPHRASE = "canary-phrase-7b7b7b"
@@ -93,6 +101,13 @@ def test_canaries_are_in_no_page_log_message_or_dump(world, anna, operator, capl
     for entry in LogEntry.objects.all():
         assert_no_canary(f"{entry.object_repr} {entry.change_message}", "the audit log")
     assert_no_canary(f"{account!r} {account} {vars(account)}", "the row")
+
+
+@pytest.mark.parametrize("pasted", [ED25519_KEY, ED25519_KEY.replace("\n", ""), ED25519_KEY.replace("\n", " \r\n")])
+def test_a_private_key_is_whole_however_its_lines_came(world, pasted):
+    account = world.account(world.anna, credentials=Credentials(api_key=CANARY_KEY, secret=pasted))
+    kept = vault.unseal(account.pk, account.credentials)
+    assert BinanceOrders("ws://127.0.0.1:1", kept, lambda: 0).logon("1")
 
 
 def test_errors_do_not_repeat_what_was_given(world):
@@ -236,6 +251,9 @@ def test_account_with_a_history_is_disabled_instead_of_deleted(busy_world):
     assert not account.enabled
     assert not account.has_credentials
     unused = busy_world.account(busy_world.anna, label="Unused")
+    held = AccountPosition(market="alpha:BTC/USDT", side="both", quantity=D(1))
+    told = AccountPositions(account_id=unused.pk, positions=(held,), received_ns=START_NS)
+    assert positions_apply(owner_id=busy_world.anna.pk, token=busy_world.token(busy_world.anna), told=[told]) == 1
     account_delete(account=unused, actor=busy_world.anna)
     assert not ExchangeAccount.objects.filter(label="Unused").exists()
 

@@ -11,6 +11,8 @@ from django.core.exceptions import ValidationError
 from django.core.management import call_command
 
 from bots.models import Bot, Command, Exchange, ExchangeAccount
+from bots.selectors import manual_markets
+from bots.selectors.desks import desk_accounts
 from bots.services.bots import bot_stop
 from bots.services.demo import DemoExchange, demo_accounts, demo_seed
 from bots.services.engine import engine_config
@@ -75,6 +77,25 @@ def test_engines_find_everything_to_run(db):
         assert {account.credentials for account in live} == {
             credentials(account.exchange.code, user.username) for account in live
         }
+
+
+def test_contracts_are_for_trades_by_hand_and_no_bots(db):
+    contract = market("perp-sim", symbol="BTC/USDT:USDT", kind="linear", settle="USDT")
+    urls = {"rest": "http://127.0.0.1:9009", "ws": "ws://127.0.0.1:9009"}
+    perp = DemoExchange("perp-sim", "Perp", "binanceusdm", urls, [contract])
+    demo_seed(exchanges=[*exchanges(), perp], credentials=credentials)
+    accounts = ExchangeAccount.objects.filter(exchange__code="perp-sim")
+    assert [account.owner.username for account in accounts.order_by("pk")] == ["anna", "ben"]
+    assert not Bot.objects.filter(accounts__in=accounts).exists()
+    assert {account.paper_balances["USDT"] for account in accounts} == {"25000"}
+    assert "perp-sim" in {account.exchange for account in demo_accounts()}
+    for account in accounts:
+        for mode in ("paper", "live"):
+            assert account in desk_accounts(owner_id=account.owner_id, mode=mode)
+        assert "BTC/USDT:USDT" in {one["symbol"] for one in manual_markets(account=account, search="")}
+    for user in User.objects.filter(is_superuser=False):
+        for bot in engine_config(owner_id=user.pk, token=1).bots:
+            assert (len(bot.accounts), len(bot.markets)) == (3, 6), "as without it"
 
 
 def test_second_start_keeps_passwords_bots_and_what_was_stopped(db):

@@ -23,7 +23,7 @@ from bots.services.disputes import (
     order_mark_filled,
 )
 from bots.services.events import events_apply
-from bots.services.trades import trade_commit
+from tests.bots.durable import trade_commit
 from trading.execution.decisions import DecisionKind
 from trading.messages import OrderIntent, OrderState
 

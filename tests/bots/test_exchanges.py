@@ -111,7 +111,7 @@ def test_change_wakes_the_engines_that_use_the_exchange(world, monkeypatch, djan
     from bots.services import hints
 
     woken = []
-    monkeypatch.setattr(hints, "_send", woken.append)
+    monkeypatch.setattr(hints, "_send", lambda owner_id, by_hand: woken.append(owner_id))
     bot_start(bot=world.bot(world.anna), actor=world.anna)
     world.bot(world.ben)
     with django_capture_on_commit_callbacks(execute=True):

@@ -9,13 +9,39 @@ from django.contrib.admin.models import LogEntry
 from django.test import Client
 from django.urls import reverse
 
-from bots.models import Balance, Bot, Command, Decision, Difference, ExchangeAccount, Fill, LedgerEntry, Order, Trade
+from bots.models import (
+    Balance,
+    Bot,
+    Command,
+    Decision,
+    Difference,
+    ExchangeAccount,
+    Fill,
+    Income,
+    LedgerEntry,
+    Order,
+    Position,
+    Trade,
+)
 from bots.services.bots import bot_start
 from tests.bots.conftest import signed_in
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
-OWNED = [Balance, Bot, Command, Decision, Difference, ExchangeAccount, Fill, LedgerEntry, Order, Trade]
+OWNED = [
+    Balance,
+    Bot,
+    Command,
+    Decision,
+    Difference,
+    ExchangeAccount,
+    Fill,
+    Income,
+    LedgerEntry,
+    Order,
+    Position,
+    Trade,
+]
 by_name = pytest.mark.parametrize("model", OWNED, ids=lambda model: model.__name__)
 
 
@@ -122,7 +148,10 @@ def bot_form(world, desk, **changes):
         "max_trade_notional": "1000", "max_open_trades": "1", "price_tolerance_bps": "2", "repair_tolerance_bps": "30",
         "leg_policy": "together", "completion_seconds": "3", "unwind_tolerance_bps": "100", "unwind_seconds": "30",
         "max_book_age_ms": "1000", "cooldown_ms": "250", "order_timeout_ms": "15000",
-        "require_open_wallets": "on",
+        "limit_buy_seconds": "15", "limit_sell_seconds": "10",
+        "basis_exit_bps": "5", "basis_min_funding_bps": "0", "basis_funding_hours": "0", "basis_slippage_bps": "2",
+        "basis_max_hold_hours": "168", "basis_leverage": "1", "basis_min_liquidation_bps": "500",
+        "basis_close_orphan": "on", "require_open_wallets": "on",
     }  # fmt: skip
     return values | changes
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from bots.models import Fill, LedgerEntry, LedgerLine, Order, OrderEvent, OwnerLease
 from bots.selectors import ledger_unbalanced
 from bots.services.events import average_price, events_apply
-from bots.services.trades import trade_commit
+from tests.bots.durable import trade_commit
 from tests.bots.test_trade_commit import committed
 from tests.bots.world import D
-from trading.messages import OrderState
+from trading.messages import OrderKind, OrderState
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -55,6 +55,19 @@ def test_placed_then_filled_is_stored_with_fill_history_and_average(sent):
     assert (order.state, order.filled, order.average_price) == ("FILLED", D("0.5"), D("59999.6"))
     assert order.exchange_order_id == f"x-{buy.client_order_id}"
     assert history(order)[2:] == [("SENDING", "PLACED"), ("PLACED", "FILLED")]
+
+
+def test_how_an_order_left_is_kept_also_if_its_answer_came_after_its_end(sent):
+    world, (buy, _) = sent
+    apply(world, (world.event(buy, S.FILLED, world.fill(buy)), S.FILLED))
+    assert Order.objects.get(client_order_id=buy.client_order_id).path == ""
+    answer = world.event(buy, S.PLACED, source="answer", path="websocket", cause="by WebSocket")
+    apply(world, (answer, S.FILLED))
+    order = Order.objects.get(client_order_id=buy.client_order_id)
+    assert (order.path, order.state) == ("websocket", "FILLED")
+    apply(world, (world.event(buy, S.FILLED, source="query"), S.FILLED))
+    order.refresh_from_db()
+    assert order.path == "websocket", "others don't tell"
 
 
 def test_same_batch_again_changes_nothing(sent):
@@ -257,3 +270,24 @@ def test_who_was_overtaken_books_fills_and_moves_no_order_on(world):
     events_apply(owner_id=world.anna.pk, batch=[(present, OrderState.CANCELLED)], token=token + 1)
     order.refresh_from_db()
     assert order.state == "CANCELLED"
+
+
+def test_an_order_that_the_exchange_made_is_a_row_from_its_first_event_on_and_once(sent):
+    world, (buy, _) = sent
+    made = msgspec.structs.replace(
+        buy, client_order_id=f"{buy.client_order_id}x", attempt=9, kind=OrderKind.LIQUIDATION, side="sell",
+        reduce_only=True, reserve_asset="", reserve_amount=D(0),
+    )  # fmt: skip
+    event = world.event(made, S.FILLED, world.fill(made, quantity=made.quantity), made=made)
+    assert apply(world, (event, S.FILLED)) == 1
+    assert apply(world, (event, S.FILLED)) == 0
+    row = Order.objects.get(client_order_id=made.client_order_id)
+    assert (row.kind, row.state, row.filled) == ("liquidation", "FILLED", made.quantity)
+    assert (row.trade.trade_id, row.reduce_only, row.fills.count()) == (buy.trade_id, True, 1)
+    assert history(row) == [("PENDING", "FILLED")]
+    # Another process has found the same execution and names the order otherwise.
+    other = msgspec.structs.replace(made, client_order_id=f"{made.client_order_id}y", attempt=10)
+    again = msgspec.structs.replace(event, client_order_id=other.client_order_id, made=other)
+    assert apply(world, (again, S.FILLED)) == 0
+    assert not Order.objects.filter(client_order_id=other.client_order_id).exists()
+    assert ledger_unbalanced() == []

@@ -17,8 +17,9 @@ from bots.fields import exact_sum
 from bots.models import ALL_TIME, Bot, Order, OrderEvent, ProfitTotal, Trade, span_start
 from bots.selectors import profits_ever, profits_since
 from bots.services.profits import KEEP_SPANS, profits_prune
-from bots.services.trades import repair_commit, trade_commit, trades_apply
+from bots.services.trades import trades_apply
 from bots.times import to_ns
+from tests.bots.durable import repair_commit, trade_commit
 from tests.bots.world import SECOND, START_NS, D, World
 from trading.execution.ids import client_order_id
 from trading.messages import TradeMode, TradeRecord, TradeState

@@ -12,21 +12,26 @@ from django.contrib.admin.models import LogEntry
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.urls import reverse
+from msgspec import structs
 
-from bots.models import Command, Difference, ExchangeAccount, LedgerCheckpoint, LedgerEntry
+from bots.models import Command, Difference, ExchangeAccount, Fill, Income, LedgerCheckpoint, LedgerEntry, LedgerLine
 from bots.selectors import ledger_unbalanced
 from bots.services import ledger_sums
 from bots.services.accounts import account_observe, accounts_idle
 from bots.services.differences import difference_adopt, difference_dismiss, reconcile_request
 from bots.services.events import events_apply
+from bots.services.exchanges import markets_sync
 from bots.services.ledger_sums import ledger_balances
 from bots.services.reconciliation import expected_read, reconciliation_apply
-from bots.services.trades import trade_commit
+from bots.services.trades import trades_apply
+from tests.bots.durable import trade_commit
+from tests.bots.world import market
 from tests.engine.worlds import spot
 from trading.execution import reconciliation
 from trading.execution.reconciliation import DifferenceKind, Findings, Reading, Reconciliation, compare
-from trading.messages import OrderState
+from trading.messages import AccountIncome, IncomeKind, OrderState, TradeState
 
+SWAP = "BTC/USDT:USDT"
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
 D = Decimal
@@ -58,16 +63,43 @@ class Bench:
         event = self.world.event(intent, OrderState.FILLED, self.world.fill(intent))
         events_apply(owner_id=self.owner.pk, batch=[(event, "FILLED")])
 
+    def contracts(
+        self,
+        side: str = "buy",
+        quantity: str = "0.5",
+        mode: str = "simulated",
+        state: str = "CLOSED",
+        realised: str | None = None,
+    ):
+        """Let a trade buy or sell contracts for a fee of 3 USDT, and end."""
+        perpetual = market("alpha", symbol=SWAP, native_id="BTCUSDT_P", kind="linear", settle="USDT")
+        markets_sync(
+            exchange=self.world.exchanges["alpha"], markets=[market("alpha"), market("alpha", "ETH"), perpetual]
+        )
+        token = self.world.token(self.owner)
+        trade = self.world.trade(self.bot, token, mode=mode)
+        (intent, _) = self.world.intents(self.bot, trade, market=perpetual.key, quantity=D(quantity), side=side)
+        trade_commit(owner_id=self.owner.pk, token=token, trade=trade, intents=[intent])
+        fill = self.world.fill(intent, fee=D(3), realized_pnl=None if realised is None else D(realised))
+        event = self.world.event(intent, OrderState.FILLED, fill)
+        events_apply(owner_id=self.owner.pk, batch=[(event, "FILLED")])
+        ended = structs.replace(trade, state=TradeState(state), closed_ns=time.time_ns(), realised_profit=D(0))
+        trades_apply(owner_id=self.owner.pk, token=token, trades=[ended])
+        return event
+
     def look(
         self,
         _left_out: tuple[str, ...] = (),
         _executions: reconciliation.Executions | None = None,
+        _incomes: tuple[AccountIncome, ...] = (),
         **theirs: str,
     ) -> int:
         """Compare with an exchange that holds ``theirs``; return how many differences are new."""
         expected = expected_read(owner_id=self.owner.pk, account_id=self.account.pk)
         reading = Reading(
-            balances={asset: D(text) for asset, text in theirs.items()}, executions=_executions or NONE_ASKED
+            balances={asset: D(text) for asset, text in theirs.items()},
+            exchange="alpha",
+            executions=structs.replace(_executions or NONE_ASKED, incomes=_incomes),
         )
         left_out = frozenset(_left_out)
         done = Reconciliation(
@@ -322,6 +354,160 @@ def test_a_comparison_is_asked_for_only_where_an_engine_runs(bench) -> None:
     assert reconcile_request(owner_id=bench.owner.pk, actor=bench.owner).status == "pending"
 
 
+# --- positions -----------------------------------------------------------------------------------------------------
+
+
+def test_fills_of_finished_trades_explain_a_position_to_whoever_reads_the_books(bench) -> None:
+    bench.look(USDT="1000")
+    bench.contracts("buy", "0.5")
+    bench.contracts("sell", "0.2", state="EXPOSED")
+    bench.contracts("buy", "7", mode="paper")
+    expected = expected_read(owner_id=bench.owner.pk, account_id=bench.account.pk)
+    assert expected.balances == {"USDT": D(994), SWAP: D("0.3")}
+    assert bench.look(**{"USDT": "994", SWAP: "0.3"}) == 0
+
+
+def test_a_position_that_differs_has_a_row_and_accepting_it_explains_it(bench, anna) -> None:
+    bench.look(USDT="1000")
+    bench.contracts("buy", "0.5")
+    assert bench.look(USDT="997") == 1
+    (row,) = Difference.objects.all()
+    assert (row.kind, row.key, row.asset, row.market) == ("position", SWAP, SWAP, f"alpha:{SWAP}")
+    assert (row.ours, row.theirs, row.amount, row.cause) == (D("0.5"), D(0), D("-0.5"), "unexplained")
+    html = anna.get(page(row, "change")).content.decode()
+    assert SWAP in html
+    assert page(row, "adopt") in html
+    assert bench.account.matched_at < bench.account.reconciled_at
+    assert difference_adopt(difference=row, actor=bench.owner, reason="closed by hand") is True
+    assert bench.ledger() == {"USDT": D(997)}
+    assert ledger_unbalanced() == []
+    assert bench.look(USDT="997") == 0
+    assert bench.rows() == [(SWAP, State.ADOPTED, D("-0.5"))]
+    assert bench.account.matched_at == bench.account.reconciled_at
+
+
+def test_a_position_that_shows_no_more_closes_its_row_and_a_disputed_market_keeps_it(bench) -> None:
+    bench.look(USDT="1000")
+    bench.look(**{"USDT": "1000", SWAP: "2"})
+    bench.look(_left_out=(SWAP,), USDT="1000")
+    assert bench.rows() == [(SWAP, State.OPEN, D(2))]
+    bench.look(USDT="1000")
+    assert bench.rows() == [(SWAP, State.RESOLVED, D(2))]
+
+
+def test_what_an_exchange_closed_is_booked_as_that(bench) -> None:
+    bench.look(**{"USDT": "1000", SWAP: "2"})
+    found = reconciliation.Difference(
+        kind=DifferenceKind.POSITION, key=SWAP, asset=SWAP, cause=reconciliation.DifferenceCause.LIQUIDATION,
+        suggestion=".", ours=D(2), theirs=D(0), amount=D(-2),
+    )  # fmt: skip
+    done = Reconciliation(
+        account_id=bench.account.pk, findings=Findings(differences=(found,), balances_compared=True),
+        ledger=bench.ledger(), left_out=frozenset(), at_ns=time.time_ns(),
+    )  # fmt: skip
+    reconciliation_apply(owner_id=bench.owner.pk, done=done)
+    assert difference_adopt(difference=Difference.objects.get(), actor=bench.owner) is True
+    assert LedgerEntry.objects.get(difference__isnull=False).cause == "forced"
+
+
+# --- what contracts earn and pay -----------------------------------------------------------------------------------
+
+
+def funding(number: int = 1, amount: str = "-2.5", **changes: Any) -> AccountIncome:
+    values: dict[str, Any] = {
+        "account_id": 0, "kind": IncomeKind.FUNDING, "transaction_id": f"tran-{number}", "asset": "USDT",
+        "amount": D(amount), "market": f"alpha:{SWAP}", "exchange_ns": time.time_ns(),
+    }  # fmt: skip
+    return AccountIncome(**(values | changes))
+
+
+def test_what_a_fill_realised_is_booked_once_in_the_settle_asset(bench) -> None:
+    bench.look(USDT="1000")
+    bench.contracts("buy", "0.5", realised="0")
+    event = bench.contracts("sell", "0.5", realised="-12.25")
+    events_apply(owner_id=bench.owner.pk, batch=[(event, "FILLED")])
+    assert bench.ledger() == {"USDT": D("981.75")}
+    assert LedgerEntry.objects.filter(cause=LedgerEntry.Cause.REALISED).count() == 1
+    assert ledger_unbalanced() == []
+    assert bench.look(USDT="981.75") == 0
+
+
+def test_what_a_fill_realised_may_be_told_after_it(bench) -> None:
+    bench.look(USDT="1000")
+    event = bench.contracts("sell", "0.5")
+    assert bench.ledger() == {"USDT": D(997), SWAP: D("-0.5")}
+    (fill,) = event.fills
+    for realised in ("4", "5"):  # the first word counts
+        told = structs.replace(event, fills=(structs.replace(fill, realized_pnl=D(realised)),))
+        events_apply(owner_id=bench.owner.pk, batch=[(told, "FILLED")])
+    assert bench.ledger() == {"USDT": D(1001), SWAP: D("-0.5")}
+    assert Fill.objects.get().realized_pnl == D(4)
+
+
+def test_funding_is_booked_with_the_comparison_that_finds_it_and_never_again(bench) -> None:
+    bench.look(USDT="1000")
+    first, second = funding(), funding(2, "1.25")
+    assert bench.look(USDT="997.5", _incomes=(first,)) == 0
+    assert bench.ledger() == {"USDT": D("997.5")}
+    assert bench.account.matched_at == bench.account.reconciled_at
+    for _ in range(2):
+        assert bench.look(USDT="998.75", _incomes=(first, second)) == 0
+    rows = Income.objects.order_by("pk")
+    assert [(row.owner, row.transaction_id, row.amount) for row in rows] == [
+        (bench.owner, "tran-1", D("-2.5")), (bench.owner, "tran-2", D("1.25")),
+    ]  # fmt: skip
+    entries = LedgerEntry.objects.filter(income__isnull=False).order_by("pk")
+    assert [(entry.cause, entry.income.transaction_id) for entry in entries] == [
+        ("funding", "tran-1"), ("funding", "tran-2"),
+    ]  # fmt: skip
+    assert ledger_unbalanced() == []
+    expected = expected_read(owner_id=bench.owner.pk, account_id=bench.account.pk)
+    assert expected.incomes == {("funding", "tran-1"), ("funding", "tran-2")}
+
+
+def test_a_comparison_that_is_stored_twice_books_its_lines_once(bench) -> None:
+    bench.look(USDT="1000")
+    done = Reconciliation(
+        account_id=bench.account.pk, findings=Findings(incomes=(funding(), funding())), ledger=bench.ledger(),
+        left_out=frozenset(), at_ns=time.time_ns(),
+    )  # fmt: skip
+    for _ in range(2):
+        reconciliation_apply(owner_id=bench.owner.pk, done=done)
+    assert bench.ledger() == {"USDT": D("997.5")}
+
+
+def test_funding_explains_what_is_left_of_a_difference_only_by_its_own_amount(bench) -> None:
+    bench.look(USDT="1000")
+    assert bench.look(USDT="1090", _incomes=(funding(),)) == 1
+    (row,) = Difference.objects.all()
+    assert (row.ours, row.theirs, row.amount, row.cause) == (D("997.5"), D(1090), D("92.5"), "deposit")
+    difference_adopt(difference=row, actor=bench.owner)
+    assert bench.ledger() == {"USDT": D(1090)}
+
+
+def test_funding_of_before_the_opening_is_part_of_it(bench) -> None:
+    before = funding()
+    bench.look(USDT="1000", _incomes=(before,))
+    assert bench.ledger() == {"USDT": D(1000)}
+    assert not hasattr(Income.objects.get(), "ledger_entry")
+    old = funding(7, exchange_ns=time.time_ns() - 10 * reconciliation.MARGIN_NS)  # listed late
+    assert bench.look(USDT="1000", _incomes=(before, old)) == 0
+    assert bench.ledger() == {"USDT": D(1000)}
+    assert LedgerLine.objects.filter(entry__income__isnull=False).count() == 0
+
+
+def test_statement_lines_have_a_page_of_their_own_rows(bench, anna, ben) -> None:
+    bench.look(USDT="1000", _incomes=(funding(1),))
+    bench.look(USDT="995", _incomes=(funding(2, "-5"),))
+    address = reverse("admin:bots_income_changelist")
+    html = anna.get(address).content.decode()
+    assert "tran-1" in html
+    assert "in the opening balance" in html
+    assert ben.get(address).context["cl"].queryset.count() == 0
+    entries = anna.get(reverse("admin:bots_ledgerentry_changelist")).content.decode()
+    assert "Funding -5 USDT" in entries
+
+
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 
@@ -406,9 +592,11 @@ def test_sums_that_go_on_from_a_checkpoint_are_those_of_all_lines(bench, monkeyp
     for number in range(4):
         bench.fill()
         bench.fill("paper")
+        bench.contracts("buy", "0.25")
         everything = ledger_sums._sums(bench.account.pk, after=0)
         assert bench.ledger() == everything
         assert everything["BTC"] == D("0.5") * (number + 1)
+        assert everything[SWAP] == D("0.25") * (number + 1)
         with transaction.atomic():
             ledger_sums.checkpoint_move(account_id=bench.account.pk)
         assert bench.ledger() == everything

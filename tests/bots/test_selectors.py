@@ -14,7 +14,7 @@ from bots.selectors.profits import profit_lines, thinned
 from bots.services.bots import bot_start
 from bots.services.events import events_apply
 from bots.services.profits import profits_move, result_of
-from bots.services.trades import trade_commit
+from tests.bots.durable import trade_commit
 from tests.bots.world import D
 from trading.messages import OrderState
 
@@ -74,7 +74,7 @@ def test_snapshot_is_the_owners_alone(busy_world):
 
 def test_snapshot_takes_as_many_queries_for_many_trades(busy_world, django_assert_max_num_queries):
     close(busy_world, busy_world.anna, *[D(1)] * 200)
-    with django_assert_max_num_queries(15):
+    with django_assert_max_num_queries(16):
         snapshot = selectors.live_snapshot(owner_id=busy_world.anna.pk)
     assert len(snapshot["trades"]) == 50
 

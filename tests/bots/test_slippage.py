@@ -20,7 +20,6 @@ from bots.models import LegSlippage, Order
 from bots.services import slippage as service
 from bots.services.risk_picture import risk_picture
 from bots.services.slippage import SETTLE, legs_store, slippage_prune, slippage_roll_up
-from bots.services.trades import trade_commit
 from bots.times import from_ns, to_ns
 from risk.models import SlippageSettings, SlippageStat
 from risk.models.slippage_stat import bps, rollup_of
@@ -30,6 +29,7 @@ from risk.selectors import lessons, market_lessons
 from risk.services.breakers import breaker_event
 from risk.services.rating_settings import sizing_update, slippage_update
 from risk.services.slippage_stats import KEEP_FOR, stats_prune
+from tests.bots.durable import trade_commit
 from tests.bots.test_trade_commit import committed
 from trading.messages import LegSlippageRecord, OrderIntent
 

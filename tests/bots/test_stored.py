@@ -10,12 +10,13 @@ from django.utils import timezone
 
 from bots.models import ExchangeAccount, Order
 from bots.services.events import events_apply
-from bots.services.stored import known_orders, trade_of
+from bots.services.stored import known_orders, open_trades, trade_of
 from bots.services.trades import trades_apply
 from bots.times import to_ns
+from tests.bots.durable import trade_commit
 from tests.bots.test_trade_commit import committed
 from tests.bots.world import D
-from trading.messages import OrderState, TradeState
+from trading.messages import Assessment, OrderState, TradeState
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 
@@ -41,6 +42,28 @@ def test_a_finished_trade_is_found_by_any_of_its_orders(world):
         assert rows[0][2][0].fills == booked.fills
     assert trade_of(owner_id=world.ben.pk, client_order_id=buy.client_order_id) is None
     assert trade_of(owner_id=world.anna.pk, client_order_id="unknown") is None
+
+
+def test_a_trade_knows_how_its_opportunity_was_rated(world):
+    bot = world.bot(world.anna)
+    token = world.lease(world.anna)
+    rated, plain = world.trade(bot, token), world.trade(bot, token)
+    rating = Assessment(notional=500.0, score=0.75, components={"liquidity": 0.5, "profit": 1.0})
+    for trade, assessment in ((rated, rating), (plain, None)):
+        decision = world.decision(bot, trade_id=trade.trade_id)
+        trade_commit(
+            owner_id=world.anna.pk,
+            token=token,
+            trade=trade,
+            intents=world.intents(bot, trade),
+            decision=msgspec.structs.replace(decision, assessment=assessment),
+        )
+    read = {record.trade_id: (record.score, record.liquidity) for record, _ in open_trades(owner_id=world.anna.pk)}
+    assert read == {rated.trade_id: (0.75, 0.5), plain.trade_id: (None, None)}
+    order = Order.objects.filter(trade__trade_id=rated.trade_id).earliest("pk")
+    found = trade_of(owner_id=world.anna.pk, client_order_id=order.client_order_id)
+    assert found is not None
+    assert (found[0].score, found[0].liquidity) == (0.75, 0.5)
 
 
 def test_what_an_account_traded_is_known_up_to_the_last_match_and_no_further_back_than_a_day(world):

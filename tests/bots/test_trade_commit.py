@@ -6,15 +6,17 @@ from unittest import mock
 
 import msgspec
 import pytest
-from django.db import IntegrityError, OperationalError, connection, transaction
+from django.db import IntegrityError, OperationalError, transaction
 
-from bots.models import Balance, Decision, Order, OrderEvent, Trade
+from bots.models import Balance, Decision, JournaledIntent, Order, OrderEvent, Trade
+from bots.services import trades
 from bots.services.balances import balances_apply
 from bots.services.events import events_apply
-from bots.services.intents import is_one_statement
 from bots.services.leases import lease_release, lease_take
-from bots.services.trades import open_trades, repair_commit, trade_commit, trades_apply
+from bots.services.trades import open_trades, trades_apply
+from bots.services.unfolding import intents_unfold
 from risk.services.switch import switch_set
+from tests.bots.durable import repair_commit, trade_commit
 from tests.bots.world import SECOND, START_NS, D, World
 from trading.execution.ids import client_order_id
 from trading.messages import AccountBalance, OrderState, TradeState
@@ -56,22 +58,20 @@ def test_commit_writes_trade_orders_history_and_decision(world):
     assert Decision.objects.get().trade_id == trade.trade_id
 
 
-def test_commit_is_a_handful_of_queries_and_one_where_the_database_can(world, django_assert_max_num_queries):
+def test_a_commit_is_one_statement_and_unfolding_a_handful(world, django_assert_max_num_queries):
     bot = world.bot(world.anna)
     token = world.lease(world.anna)
     trade = world.trade(bot, token)
-
     intents = world.intents(bot, trade)
+    decision = world.decision(bot, trade_id=trade.trade_id)
 
-    # Step by step with the savepoint of the test's own transaction; the one statement does not pass Django's cursor.
-    with django_assert_max_num_queries(0 if is_one_statement() else 11):
-        trade_commit(
-            owner_id=world.anna.pk,
-            token=token,
-            trade=trade,
-            intents=intents,
-            decision=world.decision(bot, trade_id=trade.trade_id),
-        )
+    with django_assert_max_num_queries(0):  # the one statement does not pass Django's cursor
+        trades.trade_commit(owner_id=world.anna.pk, token=token, trade=trade, intents=intents, decision=decision)
+    assert not Trade.objects.exists()
+    with django_assert_max_num_queries(10):  # with the savepoint of the test's own transaction
+        assert intents_unfold(owner_id=world.anna.pk) == 1
+    assert Order.objects.count() == 2
+    assert not JournaledIntent.objects.exists()
 
 
 @pytest.mark.parametrize("scope", ["global", "owner", "bot"])
@@ -158,32 +158,6 @@ def test_order_id_of_another_trade_writes_nothing(world):
     assert (Order.objects.count(), OrderEvent.objects.count(), Decision.objects.count()) == (2, 4, 1)
 
 
-def test_both_ways_write_the_same_rows(world):
-    def rows(trade):
-        head = Trade.objects.filter(trade_id=trade.trade_id)
-        orders = Order.objects.filter(trade__trade_id=trade.trade_id).order_by("leg")
-        events = OrderEvent.objects.filter(order__trade__trade_id=trade.trade_id).order_by("order__leg", "id")
-        decisions = Decision.objects.filter(trade_id=trade.trade_id)
-        own = {"id", "trade_id", "order_id", "client_order_id", "updated_at"}
-        return [
-            [{name: value for name, value in row.items() if name not in own | {"at"}} for row in found.values()]
-            for found in (head, orders, events, decisions)
-        ]
-
-    bot, token, first, _ = committed(world)
-    second = world.trade(bot, token)
-    with mock.patch("bots.services.trades.is_one_statement", return_value=False):
-        trade_commit(
-            owner_id=world.anna.pk,
-            token=token,
-            trade=second,
-            intents=world.intents(bot, second),
-            decision=world.decision(bot, trade_id=second.trade_id),
-        )
-    assert [len(found) for found in rows(first)] == [1, 2, 4, 1]
-    assert rows(first) == rows(second)
-
-
 def test_trade_with_a_result_is_not_committed(world):
     bot = world.bot(world.anna)
     token = world.lease(world.anna)
@@ -244,17 +218,11 @@ def test_database_that_is_away_is_a_value_of_the_port(world):
     token = world.lease(world.anna)
     trade = world.trade(bot, token)
     intents = world.intents(bot, trade)
+    broken = mock.Mock(side_effect=OperationalError("database is locked"))
 
-    def broken(execute, sql, params, many, context):
-        raise OperationalError("database is locked")
-
-    with (
-        mock.patch("bots.services.trades.is_one_statement", return_value=False),
-        connection.execute_wrapper(broken),
-        pytest.raises(StoreUnavailable, match="locked"),
-    ):
+    with mock.patch("bots.services.journal._executed", broken), pytest.raises(StoreUnavailable, match="locked"):
         trade_commit(owner_id=world.anna.pk, token=token, trade=trade, intents=intents)
-    assert not Trade.objects.exists()
+    assert not JournaledIntent.objects.exists()
 
 
 def test_repair_adds_an_attempt_and_the_trades_new_state(world):
@@ -344,18 +312,18 @@ def test_reservations_live_as_long_as_their_orders(world):
     assert reserved() == [D(0), D(0), D("0.5"), D(0)]
 
 
-def test_error_while_writing_leaves_nothing(world):
+def test_an_error_while_unfolding_leaves_nothing_but_the_journal(world, caplog):
     bot = world.bot(world.anna)
     token = world.lease(world.anna)
     trade = world.trade(bot, token)
-    with (
-        mock.patch("bots.services.trades.is_one_statement", return_value=False),
-        mock.patch("bots.services.trades.history_add", side_effect=RuntimeError("died here")),
-        pytest.raises(RuntimeError),
-    ):
+    with mock.patch("bots.services.trade_rows.history_add", side_effect=RuntimeError("died here")):
         trade_commit(owner_id=world.anna.pk, token=token, trade=trade, intents=world.intents(bot, trade))
     assert not Trade.objects.exists()
     assert not Order.objects.exists()
+    assert JournaledIntent.objects.get().trade_id == trade.trade_id
+    assert "stays in the journal: died here" in caplog.text
+    assert intents_unfold(owner_id=world.anna.pk) == 1
+    assert Order.objects.count() == 2
 
 
 def test_commit_in_doubt_is_not_taken_for_that_of_another_order(world):

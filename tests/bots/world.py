@@ -16,8 +16,9 @@ from bots.services.bots import bot_create
 from bots.services.exchanges import exchange_create, markets_sync
 from bots.services.leases import lease_take
 from bots.services.roles import USERS, roles_sync
-from bots.services.trades import trade_commit, trades_apply
+from bots.services.trades import trades_apply
 from bots.times import to_ns
+from tests.bots.durable import trade_commit
 from trading import instruments
 from trading.config import Credentials
 from trading.execution.ids import client_order_id, trade_id

@@ -103,11 +103,16 @@ def watched() -> Watched:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def open_page(browser: Browser, server: LiveServer, watched: Watched) -> AsyncIterator[OpenPage]:
-    """Return a function that opens the live page as a user, signing in through the form."""
+    """Return a function that opens a page (the live one) as a user, signing in through the form, once it is ready."""
     contexts = []
 
     async def open_page(
-        user: str | None = "alice", *, address: str = "/live/", before: Any = None, **options: Any
+        user: str | None = "alice",
+        *,
+        address: str = "/live/",
+        ready: str = "#live:not([aria-busy])",
+        before: Any = None,
+        **options: Any,
     ) -> Page:
         context = await browser.new_context(**{"viewport": DESKTOP, **options})
         context.set_default_timeout(15_000)
@@ -121,7 +126,7 @@ async def open_page(browser: Browser, server: LiveServer, watched: Watched) -> A
             await page.fill("#id_username", user)
             await page.fill("#id_password", PASSWORD)
             await page.click("button[type=submit]")
-            await page.wait_for_selector("#live:not([aria-busy])")
+            await page.wait_for_selector(ready)
         return page
 
     yield open_page

@@ -12,7 +12,7 @@ from playwright.async_api import Page, expect
 from bots.models import Bot
 from tests.browser.conftest import OpenPage
 from tests.live.desk import Desk
-from tests.live.items import bot, feed, pnl, publish, quote, trade
+from tests.live.items import bot, feed, pair, pnl, publish, quote, trade
 
 pytestmark = [
     pytest.mark.browser,
@@ -267,3 +267,18 @@ async def says(page: Page, tone: str, word: str, reason: str) -> None:
 @database_sync_to_async
 def stored(row: Bot) -> Bot:
     return Bot.objects.get(pk=row.pk)
+
+
+async def test_a_held_pair_shows_how_it_stands_below_its_orders(desk: Desk, open_page: OpenPage) -> None:
+    page = await open_page()
+    await publish(pair(is_estimated=False), trade("other"), owner=desk.user.pk)
+    figures = page.locator(".trade[data-state=holding] .pair-figures div")
+    await expect(figures).to_have_text(
+        [
+            "Spot leg50,000.5", "Perpetual leg50,500", "Entry edge+69.87 bps", "Exit edge now−4.25 bps",
+            "Funding+0.125 USDT", "To liquidation45.1 %",
+        ]
+    )  # fmt: skip
+    await expect(page.locator(".pair-figures:visible")).to_have_count(1)
+    await publish(pair(state="CLOSED"), owner=desk.user.pk)
+    await expect(page.locator(".pair-figures:visible")).to_have_count(0)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from bots.selectors.risk import breakers_data
 from bots.services.roles import OPERATORS, USERS, roles_sync
@@ -159,6 +159,29 @@ async def test_an_owner_kills_after_a_second_question_and_resumes_with_a_reason(
     await page.keyboard.press("Enter")
     await expect(page.locator("[data-switch-state]")).to_have_text("normal")
     await expect(page.locator(".bot .held")).to_be_hidden()
+
+
+async def test_an_order_left_while_it_is_sent_does_not_answer_in_the_next_ones_dialog(
+    desk: Desk, open_page: OpenPage
+) -> None:
+    await roles(desk)
+    page = await open_page()
+    held: list[Route] = []
+
+    async def hold(route: Route) -> None:
+        held.append(route)
+
+    await page.route(re.compile(r"/switch$"), hold)
+    await page.click("[data-switch-to=reduce_only]")
+    await confirm(page, reason="odd fills")
+    await page.keyboard.press("Escape")
+    await page.click("[data-switch-to=kill]")
+    await page.fill("dialog [data-reason]", "very odd fills")
+    await held[0].continue_()
+    await expect(page.locator("[data-switch-why]")).to_contain_text("odd fills")
+    await expect(page.locator("dialog")).to_be_visible()
+    await expect(page.locator("dialog [data-reason]")).to_have_value("very odd fills")
+    await expect(page.locator("dialog [data-confirm]")).to_have_text("Kill trading")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,5 +1,7 @@
 """``python -m tests.crash --kills 500 --database postgres``: the crash loop at any size; prints one JSON object.
 
+``--by-hand`` kills hosts that see to trades by hand, instead of such whose bots look for edges.
+
 PostgreSQL is the server of DATABASE_URL; the database used is made for the run and deleted afterwards.
 """
 
@@ -17,7 +19,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash", description=__doc__)
     parser.add_argument("--kills", type=int, default=10, help="how often to kill (%(default)s)")
     parser.add_argument("--database", choices=("sqlite", "postgres"), default="sqlite")
+    parser.add_argument("--by-hand", action="store_true", help="trades by hand: entered, protected, held, closed")
     parser.add_argument("--seed", type=int, default=1, help="draws moments and faults (%(default)s)")
+    parser.add_argument("--document", action="store_true", help="tell of the run in docs/reliability.md")
     parser.add_argument("--verbose", action="store_true", help="tell of each kill on standard error")
     given = parser.parse_args()
     if given.kills < 1:
@@ -34,6 +38,7 @@ def main() -> int:
 
     django.setup()
     from bench.snapshot import own_database
+    from tests.crash.by_hand import hand_loop
     from tests.crash.loop import crash_loop
 
     def say(text: str) -> None:
@@ -43,11 +48,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="arb-crash-") as folder, own_database():
         result = None
         try:
-            result = crash_loop(Path(folder), kills=given.kills, seed=given.seed, say=say)
+            loop = hand_loop if given.by_hand else crash_loop
+            result = loop(Path(folder), kills=given.kills, seed=given.seed, say=say)
         finally:
             if given.verbose and (result is None or result["problems"]):
                 sys.stderr.write((Path(folder) / "hosts.log").read_text()[-20_000:])
     sys.stdout.write(json.dumps({"database": given.database, **result}) + "\n")
+    if given.document:
+        from tests.simulation.document import record_kills
+
+        killed = f"hosts, while {'somebody trades by hand' if given.by_hand else 'bots trade'}"
+        closed = result["trades"].get("CLOSED", 0)
+        record_kills(killed, given.database, result["kills"], closed, len(result["problems"]))
     return 1 if result["problems"] else 0
 
 

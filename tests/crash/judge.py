@@ -26,6 +26,7 @@ def verdict(stage: Stage) -> dict[str, Any]:
     fills = {account: stage.simulator.fills(name, api_key=key, limit=LIMIT) for account, (name, key) in
              stage.keys.items()}  # fmt: skip
     rows = {row.client_order_id: row for row in Order.objects.select_related("market", "trade")}
+    _give_names(orders, fills, rows)
     problems = [
         *_orders(orders, rows),
         *_fills(fills),
@@ -43,6 +44,22 @@ def verdict(stage: Stage) -> dict[str, Any]:
         "tokens": max(OwnerLease.objects.values_list("token", flat=True), default=0),
         "problems": problems,
     }
+
+
+def _give_names(
+    orders: Mapping[int, list[dict[str, Any]]], fills: Mapping[int, list[dict[str, Any]]], rows: Mapping[str, Order]
+) -> None:
+    """Name the orders of OKX's algo orders, which have no client id there: the algo order has that of one of them."""
+    pairs = {(row.trade_id, row.attempt, row.trigger): name for name, row in rows.items() if row.trigger is not None}
+    for account, found in orders.items():
+        names = {}
+        for order in found:
+            known = rows.get(order["list_client_id"] or "")
+            if not order["client_id"] and known is not None:
+                trigger = Decimal(order["trigger_price"])
+                order["client_id"] = names[order["id"]] = pairs.get((known.trade_id, known.attempt, trigger), "")
+        for fill in fills[account]:
+            fill["client_id"] = fill["client_id"] or names.get(fill["order_id"], "")
 
 
 def _orders(orders: Mapping[int, list[dict[str, Any]]], rows: Mapping[str, Order]) -> list[str]:

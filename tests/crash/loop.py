@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from bots.models import UNFINISHED_ORDERS, Order, Trade
+from bots.models import UNFINISHED_ORDERS, JournaledIntent, Order, Trade
 from bots.services.leases import leases_end
 from tests.crash.judge import verdict
-from tests.crash.stage import Stage, until
-from tests.exchanges.venue_rig import ORDER_OPERATIONS
+from tests.crash.stage import NAMES, Stage, until
+from tests.exchanges.venue_rig import ORDER_OPERATIONS, SOCKET_OPERATIONS
 from trading.messages import OrderState, TradeState
 
 OWNERS = 4
+PLACEMENTS = tuple((name, operations[name]) for operations in (ORDER_OPERATIONS, SOCKET_OPERATIONS) for name in NAMES)
 # The longest proof of absence, from the last order: request window, backend timeout, margin; and a busy machine.
 QUIET_SECONDS = 180.0
 FAULTS: tuple[tuple[str, dict[str, object]], ...] = (
@@ -42,7 +43,7 @@ def crash_loop(folder: Path, *, kills: int, seed: int, say: Callable[[str], None
             faults = draws.random() < 0.5
             faulty += faults
             if faults:
-                _inject(stage, draws)
+                inject(stage, draws, PLACEMENTS)
             host = stage.nursery.start()
             if draws.random() < 0.33:
                 early += 1
@@ -78,13 +79,15 @@ def crash_loop(folder: Path, *, kills: int, seed: int, say: Callable[[str], None
         }
 
 
-def _inject(stage: Stage, draws: random.Random) -> None:
+def inject(stage: Stage, draws: random.Random, operations: Iterable[tuple[str, str]]) -> None:
+    """Let one kind of fault befall some of the requests from now on; ``operations`` by exchange."""
     kind, parameters = draws.choice(FAULTS)
-    for name, operation in ORDER_OPERATIONS.items():
+    for name, operation in operations:
         stage.simulator.fault(kind, exchange=name, operation=operation, probability=0.3, parameters=parameters)
 
 
 def is_quiet() -> bool:
     unresolved = [state for state in UNFINISHED_ORDERS if state != OrderState.DISPUTED]
     under_way = Trade.objects.filter(state__in=[TradeState.OPEN.value, TradeState.REPAIRING.value])
-    return not Order.objects.filter(state__in=unresolved).exists() and not under_way.exists()
+    waiting = (JournaledIntent.objects.all(), Order.objects.filter(state__in=unresolved), under_way)
+    return not any(rows.exists() for rows in waiting)  # in this order: an intent becomes orders, which end

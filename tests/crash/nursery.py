@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 from importlib import import_module
 
-HEAVY = ("trading.exchanges.generic.venue", "trading.marketdata.compiled", "trading.exchanges.binance.compiled")
+HEAVY = ("trading.exchanges.generic.venue",)
 
 
 def main() -> None:
@@ -22,8 +22,9 @@ def main() -> None:
 
     django.setup()
     from bots.engine_host import process
+    from bots.engine_host.host import COMPILED
 
-    for name in HEAVY:
+    for name in (*HEAVY, *COMPILED):
         import_module(name)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that are killed
     gc.freeze()

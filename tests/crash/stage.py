@@ -27,6 +27,7 @@ from bots.services.bots import bot_create, bot_start
 from bots.services.demo import pairs_across
 from bots.services.exchanges import exchange_create, markets_sync
 from bots.services.installation import installation_get
+from bots.services.tickets import manual_bot
 from tests.exchanges.venue_rig import spec_of
 from tests.exchangesim.simulator import ROOT, Simulator
 from trading.config import Credentials
@@ -104,14 +105,22 @@ class Nursery:
 class Stage:
     """A simulator, owners whose bots should run, and a nursery."""
 
-    def __init__(self, folder: Path, *, owners: int = 1, host_environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        owners: int = 1,
+        by_hand: bool = False,
+        host_environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """With ``by_hand`` no bot looks for edges; each owner's bot for trades by hand runs, with real orders."""
         state = folder / "exchanges"
         state.mkdir()
         self.simulator = Simulator("--state", str(state), *SIMULATOR_OPTIONS)
         self.owners: list[User] = []
         self.keys: dict[int, tuple[str, str]] = {}  # by account: simulated exchange, API key
         try:
-            self._seed(owners)
+            self._seed(owners, by_hand=by_hand)
             self.nursery = Nursery(folder / "hosts.log", host_environment)
         except BaseException:
             self.simulator.stop()
@@ -126,7 +135,7 @@ class Stage:
         self.nursery.close()
         self.simulator.stop()
 
-    def _seed(self, owners: int) -> None:
+    def _seed(self, owners: int, *, by_hand: bool) -> None:
         installation_get()
         exchanges = []
         for name in NAMES:
@@ -145,7 +154,7 @@ class Stage:
                 owner=owner, actor=None, name="crash", pairs=pairs, accounts=accounts, mode=Bot.Mode.LIVE,
                 min_net_edge_bps="0.5", max_trade_notional="500", max_open_trades=5, cooldown_ms=0,
             )  # fmt: skip
-            bot_start(bot=bot, actor=None)
+            bot_start(bot=manual_bot(owner=owner, mode=Bot.Mode.LIVE) if by_hand else bot, actor=None)
             self.owners.append(owner)
 
     def _account(self, owner: User, exchange: Any) -> ExchangeAccount:

@@ -25,7 +25,7 @@ from bots.engine_host.host import EngineHost
 from bots.engine_host.leases import Lease
 from bots.engine_host.schema import schema_fault
 from bots.engine_host.store import DjangoStore
-from bots.models import Fill, LedgerEntry, Order, OrderEvent, OwnerLease, Trade
+from bots.models import Fill, JournaledIntent, LedgerEntry, Order, OrderEvent, OwnerLease, Trade
 from bots.services.bots import bot_start
 from bots.services.guard import ATTEMPTS, UNDONE
 from bots.tasks import host_engines, offer_engines
@@ -78,10 +78,16 @@ class Shop:
         return await self.judge.run(make)
 
     async def states(self, intents: list[Any]) -> set[str]:
-        """Return the states of orders as stored."""
+        """Return the states of orders as stored; those of the journal are SENDING, as their rows will be."""
         ids = [intent.client_order_id for intent in intents]
         rows = Order.objects.filter(client_order_id__in=ids)
-        return await self.judge.run(lambda: set(rows.values_list("state", flat=True)))
+        journaled = JournaledIntent.objects.filter(client_order_id__in=ids)
+
+        def read() -> set[str]:
+            waiting = {OrderState.SENDING.value} if journaled.exists() else set()
+            return waiting | set(rows.values_list("state", flat=True))
+
+        return await self.judge.run(read)
 
     def record(self, intent: Any) -> None:
         """Say that an exchange has filled an order."""
@@ -110,6 +116,12 @@ async def shop(transactional_db: None) -> AsyncIterator[Shop]:
 async def fails(shop: Shop, given: tuple[Any, list[Any], Any]) -> None:
     with pytest.raises(StoreUnavailable):
         await shop.store.commit_trade(*given)
+
+
+def further(trade: Any, intents: list[Any]) -> Any:
+    """Return a further order of a trade."""
+    name = client_order_id(trade.trade_id, intents[1].leg, 1)
+    return msgspec.structs.replace(intents[1], attempt=1, client_order_id=name)
 
 
 async def never_sent(shop: Shop, given: tuple[Any, list[Any], Any]) -> None:
@@ -191,6 +203,7 @@ async def test_fault_65_a_commit_whose_answer_is_lost_is_not_sent_and_not_left(s
 async def test_fault_66_a_deadlock_is_tried_again_and_booked_once(shop: Shop) -> None:
     given = await shop.intents()
     await shop.store.commit_trade(*given)
+    await shop.store.flush(60)
     orders = Order.objects.filter(client_order_id__in=[intent.client_order_id for intent in given[1]])
     low, high = await shop.judge.run(lambda: sorted(orders.values_list("pk", flat=True)))
     url = await shop.judge.run(database_url)
@@ -216,24 +229,49 @@ async def test_fault_66_a_deadlock_is_tried_again_and_booked_once(shop: Shop) ->
 async def test_fault_66_a_repair_in_a_deadlock_is_made_durable_once(shop: Shop) -> None:
     trade, intents, _decision = given = await shop.intents()
     await shop.store.commit_trade(*given)
-    repair = msgspec.structs.replace(
-        intents[1], attempt=1, client_order_id=client_order_id(trade.trade_id, intents[1].leg, 1)
-    )
+    await shop.store.flush(60)
+    repair = further(trade, intents)
     url = await shop.judge.run(database_url)
     other = await psycopg.AsyncConnection.connect(url)
     async with other:
-        # The store locks its lease, then the trade; this one comes from the other end, and is patient.
+        # The store locks its lease, then the account; this one comes from the other end, and is patient.
         await other.execute("SET deadlock_timeout = '60s'")
-        await other.execute("SELECT 1 FROM bots_trade WHERE trade_id = %s FOR UPDATE", [trade.trade_id])
+        await other.execute("SELECT 1 FROM bots_exchangeaccount WHERE id = %s FOR UPDATE", [repair.account_id])
         committing = asyncio.create_task(shop.store.commit_repair(trade, repair))
         await until_waiting(other)
         await other.execute("SELECT 1 FROM bots_ownerlease WHERE owner_id = %s FOR UPDATE", [shop.world.anna.pk])
         assert not committing.done()  # undone, and being tried again
         await other.rollback()
         await committing
+    await shop.store.flush(60)
     ids = [repair.client_order_id]
     assert await shop.judge.run(Order.objects.filter(client_order_id__in=ids).count) == 1
     assert await shop.states([repair]) == {"SENDING"}
+
+
+@pytest.mark.services
+async def test_fault_66_an_intent_in_a_deadlock_is_unfolded_once(shop: Shop) -> None:
+    trade, intents, _decision = given = await shop.intents()
+    await shop.store.commit_trade(*given)
+    await shop.store.flush(60)
+    repair = further(trade, intents)
+    url = await shop.judge.run(database_url)
+    other = await psycopg.AsyncConnection.connect(url)
+    async with other:
+        # Unfolding locks the journal's row, then the trade; this one comes from the other end, and is patient.
+        await other.execute("SET deadlock_timeout = '60s'")
+        await other.execute("SELECT 1 FROM bots_trade WHERE trade_id = %s FOR UPDATE", [trade.trade_id])
+        changed = msgspec.structs.replace(trade, reason="one leg is missing")
+        await shop.store.commit_repair(changed, repair)
+        await until_waiting(other)
+        lock = "SELECT 1 FROM bots_journaledintent WHERE client_order_id = %s FOR UPDATE"
+        await other.execute(lock, [repair.client_order_id])  # the store's is ended by the server, and this one goes on
+        await other.rollback()
+    await shop.store.flush(60)
+    assert shop.store.refused == 0
+    assert await shop.states([repair]) == {"SENDING"}
+    assert await shop.judge.run(JournaledIntent.objects.count) == 0
+    assert await shop.judge.run(OrderEvent.objects.filter(order__client_order_id=repair.client_order_id).count) == 2
 
 
 @pytest.mark.services
@@ -243,7 +281,7 @@ async def test_fault_66_an_intent_that_the_database_undid_is_tried_a_few_times(
     shop: Shop, code: str, times: int, tried: int
 ) -> None:
     given = await shop.intents()
-    with undoing("bots_trade", code, times) as counted:
+    with undoing("bots_journaledintent", code, times) as counted:
         if times < ATTEMPTS:
             await shop.store.commit_trade(*given)
         else:
@@ -251,6 +289,7 @@ async def test_fault_66_an_intent_that_the_database_undid_is_tried_a_few_times(
                 await shop.store.commit_trade(*given)
         assert counted() == tried
     if times < ATTEMPTS:
+        await shop.store.flush(60)
         assert await shop.states(given[1]) == {"SENDING"}
         trades = Trade.objects.filter(trade_id=given[0].trade_id)
         assert await shop.judge.run(trades.count) == 1
@@ -262,7 +301,7 @@ async def test_fault_66_an_intent_that_the_database_undid_is_tried_a_few_times(
 @pytest.mark.services
 async def test_fault_66_another_refusal_of_the_database_is_not_tried_again(shop: Shop) -> None:
     given = await shop.intents()
-    with undoing("bots_trade", "53100", ATTEMPTS) as counted:  # disk full
+    with undoing("bots_journaledintent", "53100", ATTEMPTS) as counted:  # disk full
         with pytest.raises(StoreUnavailable):
             await shop.store.commit_trade(*given)
         assert counted() == 1

@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--every", type=int, default=1, help="try every so manieth await (%(default)s)")
     parser.add_argument("--recovery", action="store_true", help="kill the engine that recovers, too")
     parser.add_argument("--first", type=int, default=4, help="first points with a second one, a trade (%(default)s)")
+    parser.add_argument("--document", action="store_true", help="tell of the run in docs/reliability.md")
     parser.add_argument("--only-recovery", action="store_true", help="no points but those")
     given = parser.parse_args()
     for name in ("every", "first"):
@@ -38,10 +39,10 @@ def main() -> int:
 
     django.setup()
     from bench.snapshot import own_database
-    from tests.crash_points.runs import TRADES, Totals, recovery_plans, running, sampled
+    from tests.crash_points.runs import ALL_TRADES, HAND_TRADES, Totals, recovery_plans, running, sampled
 
-    if unknown := set(given.trade or ()) - TRADES.keys():
-        parser.error(f"--trade is one of {', '.join(TRADES)} (given {', '.join(sorted(unknown))})")
+    if unknown := set(given.trade or ()) - ALL_TRADES.keys():
+        parser.error(f"--trade is one of {', '.join(ALL_TRADES)} (given {', '.join(sorted(unknown))})")
 
     def say(text: str) -> None:
         sys.stdout.write(f"{text}\n")
@@ -49,7 +50,7 @@ def main() -> int:
 
     totals = Totals()
     with own_database(), running(one_thread=given.one_thread) as runner:
-        for trade in given.trade or TRADES:
+        for trade in given.trade or ALL_TRADES:
             path = runner.path(trade)
             plans = [] if given.only_recovery else [[point] for point in sampled(path, given.every)]
             if given.recovery or given.only_recovery:
@@ -60,6 +61,14 @@ def main() -> int:
         say(f"on {given.database}:")
         for line in totals.lines():
             say(line)
+    if given.document:
+        from tests.simulation.document import record_kills
+
+        by_hand = {trade in HAND_TRADES for trade in given.trade or ALL_TRADES}
+        what = "trades by hand" if by_hand == {True} else "trades of bots" if by_hand == {False} else "all trades"
+        how = "again in recovery" if given.only_recovery else "once and again" if given.recovery else "once"
+        closed = totals.trades["CLOSED"]
+        record_kills(f"engines, {how}, in {what}", given.database, totals.tried, closed, len(totals.failing))
     return 1 if totals.failing else 0
 
 

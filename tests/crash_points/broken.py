@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -12,7 +12,7 @@ from django.db import connection
 
 from bots.engine_host.store import DjangoStore
 from bots.models import Fill, Market
-from bots.services import events, locks, trades
+from bots.services import engine, events, journal, locks, reconciliation, stored, tickets
 from tests.crash_points.points import Kind
 from tests.crash_points.world import RealWorld
 from trading.execution import takeup
@@ -46,7 +46,8 @@ class HastyWorld(RealWorld):
 @contextmanager
 def unfenced() -> Iterator[None]:
     """Commit orders whatever the lease's token says."""
-    with patch.object(locks, "lease_lock", lambda **_: None), patch.object(trades, "is_one_statement", lambda: False):
+    held = {vendor: dialect._replace(fence="{token} = {token}") for vendor, dialect in journal.DIALECTS.items()}
+    with patch.object(locks, "lease_lock", lambda **_: None), patch.object(journal, "DIALECTS", held):
         yield
 
 
@@ -76,11 +77,21 @@ def unready_take_up() -> AbstractContextManager[object]:
     return patch.object(Past, "take_up", lambda self, found: None)
 
 
+@contextmanager
+def journal_left() -> Iterator[None]:
+    """Begin anew without what the journal has."""
+    with ExitStack() as patches:
+        for reader in (engine, stored, reconciliation, tickets):
+            patches.enter_context(patch.object(reader, "intents_unfold", lambda **_: 0))
+        yield
+
+
 BROKEN = (
-    Broken("says_durable_before_it_is", nullcontext, Kind.UNDONE, "DjangoStore._commit", "sent_without_intent",
+    Broken("says_durable_before_it_is", nullcontext, Kind.ASKED, "DjangoStore._commit", "sent_without_intent",
            HastyWorld),
     Broken("commits_without_fence", unfenced, Kind.LATE, "DjangoStore._commit", "unresolved"),
     Broken("books_in_pieces", in_pieces, Kind.DURABLE, "DjangoStore._write", "ledger"),
     Broken("sent_is_never_sent", forgetful, Kind.DURABLE, "DjangoStore._write", "written_off"),
+    Broken("leaves_the_journal", journal_left, Kind.DURABLE, "DjangoStore._commit", "journal"),
     Broken("leaves_what_was_open", unready_take_up, Kind.DURABLE, "DjangoStore._commit", "trade_left"),
 )  # fmt: skip

@@ -6,11 +6,12 @@ has: the ledger, its sums, the results' totals, the differences that comparisons
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from django.db.models.functions import Now
 
@@ -19,14 +20,17 @@ from bots.models import (
     Difference,
     ExchangeAccount,
     Fill,
+    JournaledIntent,
     LedgerEntry,
     LedgerLine,
     Order,
     OrderEvent,
     OwnerLease,
     ProfitTotal,
+    Ticket,
     Trade,
 )
+from bots.services.ticket_rows import terms_of_ticket
 from bots.times import to_ns
 from tests.simulation.database import Database
 from trading import messages
@@ -44,16 +48,13 @@ def at_send(token: int, intent: OrderIntent) -> Iterator[str]:
     client_id = intent.client_order_id
     if not OwnerLease.objects.filter(token=token, expires_at__gt=Now()).exists():
         yield f"sent_without_lease: {client_id} under token {token}"
-    row = Order.objects.filter(client_order_id=client_id).select_related("trade", "market__exchange").first()
-    if row is None:
+    stored = _stored(client_id) or _journaled(client_id)
+    if stored is None:
         yield f"sent_without_intent: {client_id} is not durable"
         return
-    if row.state != OrderState.SENDING or row.lease_token != token:
-        yield f"sent_unmarked: {client_id} is {row.state} under token {row.lease_token}, sent under {token}"
-    stored = (
-        row.trade.trade_id, row.account_id, f"{row.market.exchange.code}:{row.market.symbol}", row.leg, row.attempt,
-        row.side, row.price, row.quantity,
-    )  # fmt: skip
+    (state, under), stored = stored[:2], stored[2:]
+    if state != OrderState.SENDING or under != token:
+        yield f"sent_unmarked: {client_id} is {state} under token {under}, sent under {token}"
     wanted = (
         intent.trade_id, intent.account_id, intent.market, intent.leg, intent.attempt, intent.side, intent.price,
         intent.quantity,
@@ -62,12 +63,34 @@ def at_send(token: int, intent: OrderIntent) -> Iterator[str]:
         yield f"sent_other_than_intended: {client_id} is stored as {stored}, sent as {wanted}"
 
 
+def _stored(client_id: str) -> tuple[Any, ...] | None:
+    """Return an order's state, token and figures, if it has a row."""
+    row = Order.objects.filter(client_order_id=client_id).select_related("trade", "market__exchange").first()
+    return row and (
+        row.state, row.lease_token, row.trade.trade_id, row.account_id,
+        f"{row.market.exchange.code}:{row.market.symbol}", row.leg, row.attempt, row.side, row.price, row.quantity,
+    )  # fmt: skip
+
+
+def _journaled(client_id: str) -> tuple[Any, ...] | None:
+    """Return the same of an order that is in the journal, where it is what its row will be: SENDING."""
+    for row in JournaledIntent.objects.all():
+        for order in json.loads(row.body)["orders"]:
+            if order["client_order_id"] == client_id:
+                return (
+                    OrderState.SENDING, row.token, row.trade_id, order["account_id"], order["market"], order["leg"],
+                    order["attempt"], order["side"], Decimal(order["price"]), Decimal(order["quantity"]),
+                )  # fmt: skip
+    return None
+
+
 def read(database: Database, markets: Mapping[str, Market]) -> Database:
     """Fill a modelled database with what the real one holds."""
     database.markets = {market.key: market for market in markets.values()}
     keys = {row.pk: row for row in Order.objects.select_related("trade", "market__exchange").order_by("pk")}
+    tickets = {row.trade_id: row for row in Ticket.objects.select_related("market__exchange")}
     for trade in Trade.objects.order_by("pk"):
-        database.trades[trade.trade_id] = _record(trade)
+        database.trades[trade.trade_id] = _record(trade, tickets.get(trade.pk))
     for row in keys.values():
         database.intents[row.client_order_id] = _intent(row)
         database.states[row.client_order_id] = OrderState(row.state)
@@ -95,7 +118,10 @@ def read(database: Database, markets: Mapping[str, Market]) -> Database:
     return database
 
 
-def _record(row: Trade) -> TradeRecord:
+def _record(row: Trade, ticket: Ticket | None) -> TradeRecord:
+    asked = None
+    if ticket is not None:
+        asked = terms_of_ticket(ticket, f"{ticket.market.exchange.code}:{ticket.market.symbol}")
     return TradeRecord(
         trade_id=row.trade_id,
         bot_id=row.bot_id,
@@ -111,6 +137,7 @@ def _record(row: Trade) -> TradeRecord:
         closed_ns=to_ns(row.closed_at) if row.closed_at else 0,
         residual_base=row.residual_base,
         reason=row.reason,
+        ticket=asked,
     )
 
 
@@ -134,6 +161,8 @@ def _intent(row: Order) -> OrderIntent:
 
 def books(world: RealWorld) -> Iterator[str]:
     """Yield what must not be in the tables once everything is at rest."""
+    for left in JournaledIntent.objects.all():
+        yield f"journal: {left} is not unfolded"
     yield from _chains()
     yield from _attempts(world)
     yield from _orders_as_executed(world)

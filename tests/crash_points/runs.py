@@ -9,18 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from django.db import connection
 
+from tests.crash_points.by_hand import CLOSED_BY_HAND, PROFIT_TAKEN, HandWorld
 from tests.crash_points.calls import watched_commits
 from tests.crash_points.ground import Ground
+from tests.crash_points.guarding import ENGINE, PAIR, SEPARATE
 from tests.crash_points.points import Kind, Point
 from tests.crash_points.world import EDGE_AT, SEED, RealWorld, Threads
 from tests.simulation.exchange import Refused, Turn
 from tests.simulation.venue import Kept, Plan, SimVenue
 from tests.simulation.world import D, Outcome, World, quiet_garbage
 
-Prepare = Callable[[RealWorld], None]
+Prepare = Callable[[Any], None]
 COLLECT_EVERY = 25  # runs between two collections of garbage
 MUTE_SECONDS = 3.0
 
@@ -59,6 +62,26 @@ TRADES: dict[str, Prepare] = {
     "answer_lost": _answer_lost,
     "request_lost": _request_lost,
 }
+
+
+def _by_hand(guarding: str, ending: str, *, is_silent: bool = False) -> Prepare:
+    """A trade by hand, protected by a pair, by separate orders or by the engine; ``is_silent``: nobody answers to its
+    first protection."""
+
+    def prepare(world: HandWorld) -> None:
+        world.guarding, world.ending = guarding, ending
+        if is_silent:
+            world.protect_plans.append(Plan(answer_lost=True, reset_after=0.05))
+
+    return prepare
+
+
+HAND_TRADES: dict[str, Prepare] = {
+    f"hand_{guarding}_{ending}": _by_hand(guarding, ending)
+    for guarding in (PAIR, SEPARATE, ENGINE)
+    for ending in (CLOSED_BY_HAND, PROFIT_TAKEN)
+} | {"hand_pair_unanswered": _by_hand(PAIR, PROFIT_TAKEN, is_silent=True)}
+ALL_TRADES = TRADES | HAND_TRADES
 
 
 @dataclass(frozen=True)
@@ -112,9 +135,10 @@ class Runner:
         self._runs += 1
         if self._runs % COLLECT_EVERY == 0:
             gc.collect()
-        self._ground.clear()
-        world = self._world(self._ground, self._threads, planned)
-        TRADES[trade](world)
+        make_world = HandWorld if trade in HAND_TRADES else self._world
+        self._ground.clear(by_hand=make_world.by_hand)
+        world = make_world(self._ground, self._threads, planned)
+        ALL_TRADES[trade](world)
         outcome = world.run()
         states = frozenset(state.value for history in world.database.history.values() for state in history)
         return Run(outcome, world.path, len(world.sends), states)

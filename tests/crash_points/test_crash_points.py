@@ -11,10 +11,11 @@ import pytest
 
 from tests.crash_points.broken import BROKEN, Broken
 from tests.crash_points.points import Kind
-from tests.crash_points.runs import TRADES, Runner, Totals, running, sampled, spread
+from tests.crash_points.runs import ALL_TRADES, HAND_TRADES, TRADES, Runner, Totals, running, sampled, spread
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database, pytest.mark.timeout(600)]
 
+UNFOLDING = "DjangoStore._unfold_one"
 AWAITS_EVERY, CALLS_EVERY, FIRST, IN_RECOVERY = 25, 4, 1, 3
 
 
@@ -24,10 +25,12 @@ def runner(transactional_db: None) -> Iterator[Runner]:
         yield runner
 
 
-@pytest.mark.parametrize("trade", TRADES)
+@pytest.mark.parametrize("trade", ALL_TRADES)
 def test_an_engine_killed_on_a_trades_path_is_recovered_from(trade: str, runner: Runner) -> None:
     path = runner.path(trade)
-    commits = [point for point in path if point.kind in {Kind.UNDONE.value, Kind.DURABLE.value}]
+    # Every COMMIT, and all that happens to an intent that is in the journal and not unfolded.
+    deadly = {Kind.UNDONE.value, Kind.DURABLE.value}
+    commits = [point for point in path if point.kind in deadly or point.what == UNFOLDING]
     others = [point for point in path if point not in commits]
     plans = [[point] for point in (*commits, *sampled(others, AWAITS_EVERY, CALLS_EVERY))]
     for first in spread(commits, FIRST):
@@ -38,6 +41,7 @@ def test_an_engine_killed_on_a_trades_path_is_recovered_from(trade: str, runner:
     assert totals.failing == []
     assert totals.tried == len(plans)
     assert {point.kind for point in path} == {kind.value for kind in Kind}
+    assert {point.kind for point in path if point.what == UNFOLDING} == {"asked", "undone", "durable", "late"}
 
 
 def test_every_trade_that_is_told_of_happens(runner: Runner) -> None:
@@ -53,6 +57,25 @@ def test_every_trade_that_is_told_of_happens(runner: Runner) -> None:
         "one_leg_half": (3, False, False),
         "answer_lost": (2, False, True),
         "request_lost": (3, True, True),
+    }
+
+
+def test_every_trade_by_hand_that_is_told_of_happens(runner: Runner) -> None:
+    """Each is entered, and protected by what its name says: an entry, its protective orders, a close of its own."""
+    orders = {}
+    for trade in HAND_TRADES:
+        run = runner.run(trade)
+        assert run.outcome.anomalies == []
+        assert run.outcome.trades == {"CLOSED": 1}
+        orders[trade] = (run.sends, "UNKNOWN" in run.states)
+    assert orders == {
+        "hand_pair_close": (4, False),
+        "hand_pair_take_profit": (3, False),
+        "hand_separate_close": (4, False),
+        "hand_separate_take_profit": (3, False),
+        "hand_engine_close": (2, False),
+        "hand_engine_take_profit": (2, False),
+        "hand_pair_unanswered": (3, True),
     }
 
 

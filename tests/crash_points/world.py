@@ -97,6 +97,8 @@ class RealWorld(World):
 
     make_loop = DatabaseLoop
     make_store = DjangoStore
+    make_venue = SimVenue
+    by_hand = False  # whether the trade is made by hand, not by a bot that looks for edges
 
     def __init__(self, ground: Ground, threads: Threads, planned: Sequence[Point] = ()) -> None:
         super().__init__(SEED, planned=False)
@@ -214,7 +216,7 @@ class RealWorld(World):
         config = await threads.control.run(lambda: engine_config(owner_id=self.ground.owner.pk, token=lease.token))
         hub = body.hub = MarketHub(body.clock, lambda _, sink: HandFeed(sink, self, body))
         body.venues = {
-            code: SimVenue(self, body, self.links[code], account, self.markets[code].key)
+            code: self.make_venue(self, body, self.links[code], account, self.markets[code].key)
             for code, account in self.accounts.items()
         }
         engine = body.engine = engines.Engine(
@@ -227,6 +229,7 @@ class RealWorld(World):
             on_alarm=lambda text: self._alarm(body, text),
             may_send=lease.is_held,
         )
+        await self.started(body)
         try:
             await engine.run()
         except Exception as error:
@@ -237,6 +240,9 @@ class RealWorld(World):
         body.alive = False
         if not lease.lost:
             self.anomaly(f"engine_error: {body.name} ended, and nobody asked it to")
+
+    async def started(self, body: Engine) -> None:
+        """Begin what a host does beside its engine."""
 
     # -- what leaves
 
@@ -272,15 +278,19 @@ class RealWorld(World):
         self.begun = True
         for body in self.bodies:
             body.from_step = body.steps  # type: ignore[attr-defined]
+        await self.happen_once()
+        newest = self.newest
+        self.path = () if newest is None else self._path_of(newest)  # type: ignore[arg-type]
+        await self.come_to_rest()
+        await asyncio.sleep(COMPARED_SECONDS)
+
+    async def happen_once(self) -> None:
+        """Let the trade happen; return once it is over."""
         self.edge("alpha", "beta", EDGE_BPS, EDGE_SECONDS, 0)
         end = self.loop.time() + LONGEST_TRADE
         await asyncio.sleep(EDGE_SECONDS)
         while not self._at_rest() and self.loop.time() < end:  # noqa: ASYNC110 - nothing tells of rest
             await asyncio.sleep(POLL_SECONDS)
-        newest = self.newest
-        self.path = () if newest is None else self._path_of(newest)  # type: ignore[arg-type]
-        await self.come_to_rest()
-        await asyncio.sleep(COMPARED_SECONDS)
 
     def _path_of(self, body: Engine) -> tuple[Point, ...]:
         """Return every point the newest engine has passed, from the offer (or its own start) to its rest."""

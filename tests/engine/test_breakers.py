@@ -6,12 +6,12 @@ from decimal import Decimal
 
 import msgspec
 
-from risk.policy.breakers import Breaker, BreakerEvent, BreakerNews, BreakerRules, BreakerState, Scope
+from risk.policy.breakers import Breaker, BreakerEvent, BreakerNews, BreakerRules, BreakerState, Scope, settled
 from risk.policy.rulebook import DEFAULTS, ScopeRules
-from risk.policy.threshold import ThresholdRules
+from risk.policy.threshold import Day, ThresholdRules
 from risk.policy.triggers import Trigger, TriggerRules, Trip
 from tests.engine.worlds import OWNER, World
-from trading.config import RiskPicture
+from trading.config import PastResult, RiskPicture
 from trading.messages import TradeRecord, TradeState
 from trading.ports import StoreUnavailable
 
@@ -179,6 +179,56 @@ async def test_a_restart_finds_the_breaker_as_it_was() -> None:
     await world.stop()
 
 
+def restarted(*profits: int, **triggers: object) -> World:
+    """Return a world whose engine starts after trades of the bot with these results."""
+    world = world_with(picture(**triggers))
+    results = tuple(
+        PastResult(trade_id=f"of-before-{n}", at_ns=world.clock.time_ns() - 60 * 10**9, profit=D(profit),
+                   keys=((Scope.BOT, "1"),))
+        for n, profit in enumerate(profits)
+    )  # fmt: skip
+    world.config = msgspec.structs.replace(world.config, results=results)
+    world.engine = world.make_engine(token=4)
+    return world
+
+
+async def test_losses_of_before_a_restart_go_on_counting() -> None:
+    world = restarted(-5, 7, -5, consecutive_losses=2)
+    await world.start()
+    await world.clock.advance(10)
+    assert not world.store.breakers
+    await lose(world)
+    await world.clock.settle()
+    assert "2 trades in a row ended at a loss" in bots_breaker(world).reason
+    await world.stop()
+
+
+async def test_rules_of_another_scope_change_and_what_was_counted_stays() -> None:
+    world = world_with(picture(consecutive_losses=2))
+    await world.start()
+    await lose(world)
+    changed = {**picture(consecutive_losses=2).rules, Scope.PAIR: ScopeRules(triggers=TriggerRules(rejects=3))}
+    world.engine.update(msgspec.structs.replace(world.engine.config, risk=RiskPicture(rules=changed)))
+    world.store.breaker_rules = changed
+    await lose(world)
+    await world.clock.settle()
+    assert "2 trades in a row ended at a loss" in bots_breaker(world).reason
+    await world.stop()
+
+
+async def test_a_trip_that_died_with_its_process_is_made_up_for() -> None:
+    world = restarted(-5, -5, window_loss=D(10))
+    await world.start()
+    await world.clock.advance(1)
+    assert (bots_breaker(world).state, bots_breaker(world).trigger) == (BreakerState.OPEN, "window_loss")
+    await world.stop()
+    world = restarted(-5, -5, 1, window_loss=D(10))  # it traded on: whoever saw that trip has made it durable
+    await world.start()
+    await world.clock.advance(1)
+    assert not world.store.breakers
+    await world.stop()
+
+
 async def test_a_database_that_is_away_delays_the_row_and_not_the_stop() -> None:
     world = world_with(picture(consecutive_losses=1))
     await world.start()
@@ -229,6 +279,25 @@ async def test_the_days_loss_is_measured_from_its_peak_and_stops_the_owner_until
     await world.stop()
 
 
+async def test_a_restart_remembers_how_high_the_day_was() -> None:
+    threshold = ThresholdRules(share_of_equity=D(0), share_of_profit=D(0), floor=D(5_000))
+    quiet = {scope: ScopeRules(breaker=RULES) for scope in Scope}
+    world = world_with(RiskPicture(rules={**quiet, Scope.OWNER: ScopeRules(breaker=RULES, threshold=threshold)}))
+    number = world.clock.time_ns() // (86_400 * 10**9)
+    # Of bots that do not run any more, too: it is the owner's day.
+    today = {"simulated": {"USDT": Day(number=number, realised=D(1_000), peak=D(6_000))}}
+    world.config = msgspec.structs.replace(world.config, today=today)
+    world.engine = world.make_engine(token=4)
+    await world.start()
+    loss = (await lose(world)).realised_profit
+    await world.clock.settle()
+    assert loss is not None
+    owner = world.store.breakers[Scope.OWNER, str(OWNER)]
+    assert owner.state is BreakerState.OPEN
+    assert owner.reason.startswith(f"Today's result is {1_000 + loss:f}, {5_000 - loss:f} below its peak")
+    await world.stop()
+
+
 async def test_one_legged_trades_and_a_dead_feed_trip_where_they_happen() -> None:
     rules = {
         **{scope: ScopeRules(breaker=RULES) for scope in Scope},
@@ -248,6 +317,34 @@ async def test_one_legged_trades_and_a_dead_feed_trip_where_they_happen() -> Non
     stale = world.store.breakers[Scope.PAIR_ON_EXCHANGE, "beta:BTC/USDT"]
     assert (stale.state, stale.trigger) == (BreakerState.OPEN, "stale")
     assert (Scope.PAIR_ON_EXCHANGE, "alpha:BTC/USDT") not in world.store.breakers
+    await world.stop()
+
+
+async def test_a_feed_that_stays_down_keeps_its_breaker_open_with_one_alarm_and_few_rows() -> None:
+    rules = {
+        **{scope: ScopeRules(breaker=RULES) for scope in Scope},
+        Scope.PAIR_ON_EXCHANGE: ScopeRules(breaker=RULES, triggers=TriggerRules(stale_seconds=5.0)),
+    }
+    world = world_with(RiskPicture(rules=rules))
+    told: list[BreakerNews] = []
+    moved = world.store.breaker_moved
+
+    def counted(news: BreakerNews) -> Breaker:
+        told.append(news)
+        return moved(news)
+
+    world.store.breaker_moved = counted  # type: ignore[method-assign]
+    await world.start()
+    await world.no_edge()
+    world.feeds["beta"].sink.on_status(world.beta.key, "down", "the connection was closed")
+    for _ in range(60):
+        await world.clock.advance(10)
+        if told:
+            stale = world.store.breakers[Scope.PAIR_ON_EXCHANGE, "beta:BTC/USDT"]
+            assert settled(stale, world.clock.time_ns()).state is BreakerState.OPEN
+            assert stale.trips == 1
+    assert 10 <= len(told) <= 12  # each minute: its cool-down is 60 s
+    assert len([alarm for alarm in world.alarms if "circuit breaker" in alarm]) == 1
     await world.stop()
 
 

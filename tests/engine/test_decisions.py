@@ -73,6 +73,20 @@ async def test_absent_books_a_failure_and_hedges_the_other_leg() -> None:
     await world.stop()
 
 
+async def test_a_decision_hedges_though_nothing_followed_the_trades_markets_any_more() -> None:
+    world, client_id = await disputed_world("lose_request")
+    world.engine.update(msgspec.structs.replace(world.config, bots=()))  # its bot was stopped meanwhile
+    assert world.engine.status().bots == []
+    deciding = asyncio.ensure_future(world.engine.decide(decision(client_id, DecisionKind.ABSENT)))
+    await world.clock.run_until(deciding.done)
+    await world.edge()
+    await world.clock.run_until(lambda: not world.engine.status().open_trades)
+    record = next(iter(world.store.trades.values()))
+    assert record.state is TradeState.CLOSED, record.reason
+    assert record.residual_base == 0
+    await world.stop()
+
+
 async def test_a_second_decision_is_told_what_the_order_is_now() -> None:
     world, client_id = await disputed_world("lose_request")
     assert await decide(world, decision(client_id, DecisionKind.ABSENT)) == ""

@@ -194,7 +194,7 @@ async def test_a_route_cools_down() -> None:
 
 async def test_trades_are_cut_to_what_both_accounts_can_pay() -> None:
     world = World(faulty=True, max_trade_notional=D(200_000))
-    world.one_venue._free["USDT"] = D(20_000)
+    world.one_venue._money.free["USDT"] = D(20_000)
     await world.start()
     record = await world.trade()
     assert record.state is T.CLOSED
@@ -205,7 +205,7 @@ async def test_trades_are_cut_to_what_both_accounts_can_pay() -> None:
 
 async def test_an_account_without_money_refuses_with_a_reason() -> None:
     world = World(faulty=True)
-    world.one_venue._free["USDT"] = D(1)
+    world.one_venue._money.free["USDT"] = D(1)
     await world.start()
     await world.edge()
     assert await checks(world) == ["size"]
@@ -446,7 +446,7 @@ async def test_bots_of_other_pairs_share_an_account() -> None:
     ether = [spot(code, "ETH/USDT") for code in ("alpha", "beta")]
     for venue, market in zip((world.one_venue, world.other_venue), ether, strict=True):
         venue.add_markets([market])
-        venue._free["ETH"] = D(100)
+        venue._money.free["ETH"] = D(100)
     second = BotConfig(
         bot_id=2,
         name="ether",

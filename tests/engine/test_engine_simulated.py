@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
+from typing import ClassVar
 
 import pytest
 
 from tests.engine.worlds import Pages
-from tests.exchanges.venue_rig import ORDER_OPERATIONS, WAIT_SECONDS, spec_of
+from tests.exchanges.venue_rig import ORDER_OPERATIONS, SOCKET_OPERATIONS, WAIT_SECONDS, spec_of
 from tests.exchangesim.simulator import Credentials as Keys
 from tests.exchangesim.simulator import Simulator, shared_simulator  # noqa: F401
 from trading.clock import SystemClock
@@ -29,6 +30,8 @@ ACCOUNTS = {"binance": 1, "okx": 2, "bybit": 3}
 
 class Stage:
     """An engine with one bot on two simulated exchanges, with credentials that read their account's own fees."""
+
+    path: ClassVar[str] = "rest"  # how orders leave, or "websocket"
 
     def __init__(self, simulator: Simulator, pair: tuple[str, str]) -> None:
         self.simulator = simulator
@@ -49,7 +52,13 @@ class Stage:
             listed = await load_markets(specs[f"{name}-sim"], credentials=secrets)
             markets.append(next(market for market in listed if market.symbol == "BTC/USDT"))
             accounts.append(
-                AccountConfig(account_id=ACCOUNTS[name], label=name, exchange=specs[f"{name}-sim"], credentials=secrets)
+                AccountConfig(
+                    account_id=ACCOUNTS[name],
+                    label=name,
+                    exchange=specs[f"{name}-sim"],
+                    credentials=secrets,
+                    websocket_orders=self.path == "websocket",
+                )
             )
         assert {market.taker_fee for market in markets} == {D("0.0004")}
         bot = BotConfig(
@@ -75,6 +84,14 @@ class Stage:
         self.breathing = asyncio.ensure_future(self._breathe())
         self.task = asyncio.ensure_future(self.engine.run())
         await self.until(lambda: [bot.observed for bot in self.engine.status().bots] == ["running"])
+        if self.path == "websocket":
+            await self.until(
+                lambda: {view.reason for view in self.engine.account_views().values()} == {"orders by WebSocket"}
+            )
+
+    def place_operation(self, name: str) -> str:
+        """What an exchange calls a placement on the path of this stage's orders."""
+        return (ORDER_OPERATIONS if self.path == "rest" else SOCKET_OPERATIONS)[name]
 
     async def _breathe(self) -> None:
         """Keep the books moving behind their best prices: a feed needs changes to know that it follows."""
@@ -145,11 +162,16 @@ async def staged(simulator: Simulator, pair: tuple[str, str]) -> AsyncIterator[S
         await stage.stop()
 
 
+@pytest.mark.parametrize(("path", "word"), [("rest", "by REST"), ("websocket", "by WebSocket")])
 @pytest.mark.parametrize("pair", [("binance", "okx"), ("okx", "bybit"), ("bybit", "binance")], ids="-".join)
 async def test_an_edge_is_traded_to_the_last_digit(
     shared_simulator: Simulator,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
     pair: tuple[str, str],
+    path: str,
+    word: str,
 ) -> None:
+    monkeypatch.setattr(Stage, "path", path)
     async with staged(shared_simulator, pair) as stage:
         stage.open_edge()
         await stage.until(lambda: stage.store.trades and not stage.engine.status().open_trades)
@@ -160,16 +182,31 @@ async def test_an_edge_is_traded_to_the_last_digit(
         assert record.realised_profit > 0
         assert set(stage.store.states.values()) == {OrderState.FILLED}
         stage.check_books_and_balances()
+        answers = [event for events in stage.store.events.values() for event in events if event.source == "answer"]
+        assert {event.cause for event in answers if event.state is OrderState.PLACED} == {word}
+        # Also of those whose stream was faster than their answer.
+        assert [{one.path for one in told} - {""} for told in stage.store.events.values()] == [{path}, {path}]
+        counters = stage.engine.status().counters
+        assert (counters[f"orders_by_{path}"], counters["order_fallbacks"]) == (2, 0)
+        if path == "websocket":
+            assert counters["order_queries"] == 0, "the streams told all"
     assert stage.engine.desk.portfolio.reservations == {}
     assert stage.alarms == []
 
 
+@pytest.mark.parametrize("path", ["rest", "websocket"])
 @pytest.mark.parametrize("name", NAMES)
-async def test_a_lost_answer_does_not_lose_the_trade(shared_simulator: Simulator, name: str) -> None:  # noqa: F811
+async def test_a_lost_answer_does_not_lose_the_trade(
+    shared_simulator: Simulator,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    path: str,
+) -> None:
+    monkeypatch.setattr(Stage, "path", path)
     pair = (name, "okx" if name != "okx" else "bybit")
     async with staged(shared_simulator, pair) as stage:
         shared_simulator.fault(
-            "drop_response", exchange=name, operation=ORDER_OPERATIONS[name], count=1, parameters={"how": "reset"}
+            "drop_response", exchange=name, operation=stage.place_operation(name), count=1, parameters={"how": "reset"}
         )
         # Nor does the stream help: it is mute.
         shared_simulator.fault("silent", stage="event", exchange=name)

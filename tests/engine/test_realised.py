@@ -127,7 +127,7 @@ async def test_a_late_fill_tells_it_anew() -> None:
 @pytest.mark.parametrize("asset", ["BNB", ""])
 async def test_a_fee_without_a_price_is_left_out_and_counted(asset: str) -> None:
     world = World(faulty=True)
-    world.one_venue._book = lambda *_: (D("0.5"), asset)  # type: ignore[assignment, method-assign]
+    world.one_venue._money.book = lambda *_: (D("0.5"), asset)  # type: ignore[assignment, method-assign]
     await world.start()
     await world.trade()
     buy = told(world, "buy")

@@ -10,8 +10,17 @@ import msgspec
 from tests.engine.worlds import MONEY, OWNER, World
 from trading.execution.ids import client_order_id, trade_id
 from trading.execution.reconciler import PATIENT_ROUNDS
-from trading.execution.reconciliation import DifferenceCause
-from trading.messages import Fill, OrderEvent, OrderState, TradeState
+from trading.execution.reconciliation import (
+    Difference,
+    DifferenceCause,
+    DifferenceKind,
+    Executions,
+    Expected,
+    Findings,
+    Reading,
+    explained_contracts,
+)  # fmt: skip
+from trading.messages import AccountPosition, AccountPositions, Fill, Forced, OrderEvent, OrderState, TradeState
 from trading.portfolio import Purse
 
 D = Decimal
@@ -57,7 +66,7 @@ async def test_it_looks_by_itself_every_minute() -> None:
 async def test_a_deposit_is_seen_told_once_and_goes_when_the_books_follow() -> None:
     world = await world_live()
     await look(world)
-    world.one_venue._free["USDT"] += D("12.5")
+    world.one_venue._money.free["USDT"] += D("12.5")
     await look(world)
     await look(world)
     assert causes(world) == {"USDT": DifferenceCause.DEPOSIT}
@@ -79,8 +88,8 @@ async def test_a_fill_of_ours_that_nobody_told_is_booked_by_the_ordinary_path() 
     late = msgspec.structs.replace(first, exchange_trade_id="late", quantity=D("0.0001"), fee=D(0))
     event = venue._orders[first.client_order_id]
     venue._orders[first.client_order_id] = msgspec.structs.replace(event, fills=(first, late))
-    venue._free["BTC"] += late.quantity
-    venue._free["USDT"] -= late.quantity * late.price
+    venue._money.free["BTC"] += late.quantity
+    venue._money.free["USDT"] -= late.quantity * late.price
     await look(world)
     assert (11, late.market, "late") in world.store.fills
     assert any("late fill" in alarm for alarm in world.alarms)
@@ -107,8 +116,8 @@ async def test_assets_of_a_disputed_order_are_left_out_and_the_others_compared()
     world.one_venue.script = ["lose_request"]
     world.one_venue.answers_queries = False
     await world.trade()
-    world.one_venue._free["ETH"] = D(3)
-    world.one_venue._free["BTC"] += 1
+    world.one_venue._money.free["ETH"] = D(3)
+    world.one_venue._money.free["BTC"] += 1
     await look(world)
     assert causes(world) == {"ETH": DifferenceCause.DEPOSIT}
     await world.stop()
@@ -159,8 +168,8 @@ async def test_an_order_of_ours_nobody_knows_blocks_the_account_until_it_is_dism
         exchange_ns=world.clock.time_ns(),
     )  # fmt: skip
     real = world.one_venue.trades
-    world.one_venue._free["BTC"] += stray.quantity
-    world.one_venue._free["USDT"] -= stray.price * stray.quantity
+    world.one_venue._money.free["BTC"] += stray.quantity
+    world.one_venue._money.free["USDT"] -= stray.price * stray.quantity
 
     async def trades(market, since_ns):
         return [stray]
@@ -173,8 +182,8 @@ async def test_an_order_of_ours_nobody_knows_blocks_the_account_until_it_is_dism
     assert STRAY in view.reason
     (bot,) = world.engine.status().bots
     assert (bot.observed, bot.reason) == ("blocked", view.reason)
-    world.one_venue._free["BTC"] -= stray.quantity
-    world.one_venue._free["USDT"] += stray.price * stray.quantity
+    world.one_venue._money.free["BTC"] -= stray.quantity
+    world.one_venue._money.free["USDT"] += stray.price * stray.quantity
     monkeypatch.setattr(world.one_venue, "trades", real)
     await look(world)
     assert causes(world) == {STRAY: DifferenceCause.UNKNOWN_ORDER}
@@ -196,7 +205,7 @@ async def test_an_exchange_that_does_not_answer_leaves_everything_as_it_was(monk
         return None
 
     monkeypatch.setattr(world.one_venue, "open_orders", nothing)
-    assert await look(world) == ["the exchange does not tell balances and open orders", ""]
+    assert await look(world) == ["the exchange does not tell balances, positions and open orders", ""]
     assert list(world.store.opened) == [12]
     await world.stop()
 
@@ -210,7 +219,7 @@ async def test_figures_that_move_while_they_are_read_are_read_again(monkeypatch)
     async def open_orders():
         if not moved:
             moved.append(1)
-            venue._free["USDT"] += 1
+            venue._money.free["USDT"] += 1
         return await real()
 
     monkeypatch.setattr(venue, "open_orders", open_orders)
@@ -252,11 +261,11 @@ async def test_executions_are_asked_for_only_when_balances_have_moved(monkeypatc
     monkeypatch.setattr(world.one_venue, "trades", trades)
     await look(world)
     assert asked == []
-    world.one_venue._free["USDT"] += 1
+    world.one_venue._money.free["USDT"] += 1
     await look(world)
     await look(world)
     assert asked == [world.alpha.key]
-    world.one_venue._free["ETH"] = D(1)  # no market of ours has it
+    world.one_venue._money.free["ETH"] = D(1)  # no market of ours has it
     await look(world)
     assert asked == [world.alpha.key] * 2
     await world.stop()
@@ -289,8 +298,8 @@ async def test_an_order_of_ours_nobody_knows_that_fills_is_booked_shown_and_bloc
         side="buy", price=D(100), quantity=D("0.01"), fee=D(0), fee_asset="USDT", liquidity="taker",
         exchange_ns=world.clock.time_ns(),
     )  # fmt: skip
-    world.one_venue._free["BTC"] += fill.quantity
-    world.one_venue._free["USDT"] -= fill.quantity * fill.price
+    world.one_venue._money.free["BTC"] += fill.quantity
+    world.one_venue._money.free["USDT"] -= fill.quantity * fill.price
     event = OrderEvent(
         account_id=11, market=fill.market, client_order_id=STRAY, exchange_order_id="x-2", state=OrderState.FILLED,
         filled=fill.quantity, fills=(fill,), source="stream",
@@ -316,7 +325,7 @@ async def test_fault_40_what_still_differs_once_lagging_balances_have_come_is_a_
     stale = await world.one_venue.balances()
     real = world.one_venue.balances
     await world.trade()
-    world.one_venue._free["USDT"] += D("12.5")  # a deposit on top, which the figures that lag don't show either
+    world.one_venue._money.free["USDT"] += D("12.5")  # a deposit on top, which the figures that lag don't show either
     lags = True
 
     async def balances():
@@ -408,4 +417,122 @@ async def test_fault_39_what_was_taken_back_before_the_books_were_opened_is_show
     assert found.cause is DifferenceCause.TAKEN_BACK
     await world.clock.advance(600)
     assert world.store.differences[11] == (found,)
+    await world.stop()
+
+
+# --- positions -----------------------------------------------------------------------------------------------------
+
+PERPETUAL = "alpha:BTC/USDT:USDT"
+
+
+def hold(world: World, monkeypatch, quantity: str | None) -> None:
+    """Let the exchange show a position in a contract; None: it doesn't answer."""
+
+    async def positions():
+        return None if quantity is None else [AccountPosition(market=PERPETUAL, side="both", quantity=D(quantity))]
+
+    monkeypatch.setattr(world.one_venue, "positions", positions)
+
+
+def tell(world: World, quantity: str) -> None:
+    """Let the exchange tell of a position by itself."""
+    position = AccountPosition(market=PERPETUAL, side="both", quantity=D(quantity))
+    told = AccountPositions(account_id=11, positions=(position,), received_ns=world.clock.time_ns())
+    world.engine.desk.holdings.on_positions(Purse(11, False), told)
+
+
+async def test_a_position_that_changes_between_comparisons_is_compared_at_once(monkeypatch) -> None:
+    world = await world_live()
+    await look(world)
+    tell(world, "-0.5")
+    await world.clock.advance(4)
+    before = world.engine.reconciler.counters["reconciliations"]
+    hold(world, monkeypatch, "-0.5")
+    tell(world, "-0.5")
+    await world.clock.advance(8)
+    assert world.engine.reconciler.counters["reconciliations"] > before
+    assert [one.kind for one in world.store.differences[11]] == [DifferenceKind.POSITION]
+    assert world.engine.desk.holdings.differences == {(11, PERPETUAL): D("-0.5")}
+    await world.stop()
+
+
+def test_what_a_comparison_explains_of_contracts() -> None:
+    """All but what differs, be it in the books yet or not; a disputed contract is as the books have it."""
+    kept, moved, gone, disputed = (f"{coin}/USDT:USDT" for coin in ("BTC", "ETH", "SOL", "XRP"))
+    reading = Reading(
+        balances={"USDT": D(5), kept: D(3), moved: D(7), disputed: D(9)}, exchange="alpha", open_orders=(),
+        executions=Executions(),
+    )  # fmt: skip
+    expected = Expected(account_id=11, balances={"USDT": D(5), kept: D(2), moved: D(4), gone: D(1), disputed: D(8)})
+    differences = tuple(
+        Difference(
+            kind=DifferenceKind.POSITION, key=name, asset=name, cause=DifferenceCause.UNEXPLAINED, suggestion="",
+            amount=amount,
+        )
+        for name, amount in ((moved, D(3)), (gone, D(-1)))
+    )  # fmt: skip
+    found = explained_contracts(expected, reading, Findings(differences=differences), frozenset({disputed, "XRP"}))
+    assert found == {kept: D(3), moved: D(4), gone: D(1), disputed: D(8)}
+
+
+async def test_a_position_no_fill_explains_is_a_difference_once_it_stands_and_goes_with_it(monkeypatch) -> None:
+    world = await world_live()
+    await look(world)
+    hold(world, monkeypatch, "-0.5")
+    begun_ns = world.clock.monotonic_ns()
+    assert await look(world) == ["", ""]
+    assert world.clock.monotonic_ns() - begun_ns >= 3e9  # it was looked at again before it was believed
+    (found,) = world.store.differences[11]
+    assert (found.kind, found.key, found.market, found.amount) == (
+        DifferenceKind.POSITION, "BTC/USDT:USDT", PERPETUAL, D("-0.5"),
+    )  # fmt: skip
+    assert found.cause is DifferenceCause.UNEXPLAINED
+    assert "account 11: 1 new differences between our books and the exchange" in world.alarms
+    await look(world)
+    assert [alarm for alarm in world.alarms if "a position of" in alarm] == [
+        f"account 11: the exchange shows a position of -0.5 in {PERPETUAL}, our books explain 0 "
+        "(likely cause: unexplained)"
+    ]
+    hold(world, monkeypatch, None)
+    assert (await look(world))[0] == "the exchange does not tell balances, positions and open orders"
+    assert len(world.store.differences[11]) == 1
+    hold(world, monkeypatch, "0")
+    await look(world)
+    assert world.store.differences[11] == ()
+    await world.stop()
+
+
+async def test_a_position_of_before_the_first_comparison_is_part_of_the_opening(monkeypatch) -> None:
+    world = await world_live()
+    hold(world, monkeypatch, "0.25")
+    await look(world)
+    assert world.store.opened[11] == {**MONEY, "BTC/USDT:USDT": D("0.25")}
+    tell(world, "0.25")
+    await world.clock.advance(4)
+    tell(world, "0.25")
+    assert world.engine.desk.holdings.differences == {}, "what opened the books is explained"
+    await look(world)
+    assert world.store.differences[11] == ()
+    await world.stop()
+
+
+async def test_what_the_exchange_closed_by_itself_is_told_and_looked_at_soon(monkeypatch) -> None:
+    world = await world_live()
+    await look(world)
+    hold(world, monkeypatch, "-0.5")
+    fill = Fill(
+        account_id=11, market=PERPETUAL, exchange_trade_id="forced-1", exchange_order_id="x", side="sell",
+        client_order_id="autoclose-1", price=D(40000), quantity=D("0.5"), fee=D(0), fee_asset="USDT",
+        liquidity="taker", exchange_ns=world.clock.time_ns(), forced=Forced.LIQUIDATION.value,
+    )  # fmt: skip
+    event = OrderEvent(
+        account_id=11, market=PERPETUAL, client_order_id="autoclose-1", exchange_order_id="x", state=OrderState.FILLED,
+        filled=D("0.5"), fills=(fill,), source="stream",
+    )  # fmt: skip
+    before = world.engine.reconciler.counters["reconciliations"]
+    world.engine._on_order_event(Purse(11, False), event)
+    assert any("liquidated" in alarm and "sell 0.5" in alarm for alarm in world.alarms)
+    await world.clock.advance(8)
+    assert world.engine.reconciler.counters["reconciliations"] == before + 2
+    assert [one.kind for one in world.store.differences[11]] == [DifferenceKind.POSITION]
     await world.stop()

@@ -65,8 +65,8 @@ async def take_over(world: World, token: int) -> None:
         await world.no_edge()
 
 
-def mortal_world(buy: Sequence[str] = (), sell: Sequence[str] = ()) -> World:
-    world = World(faulty=True)
+def mortal_world(buy: Sequence[str] = (), sell: Sequence[str] = (), **bot: object) -> World:
+    world = World(faulty=True, **bot)  # type: ignore[arg-type]
     world.store = MortalStore()
     world.one_venue.script, world.other_venue.script = list(buy), list(sell)
     world.engine = world.make_engine()

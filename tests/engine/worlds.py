@@ -26,6 +26,7 @@ from trading.messages import (
     OrderState,
     Outcome,
     PlaceResult,
+    PublicTrade,
     StreamState,
     TradeRecord,
     TradeState,
@@ -135,6 +136,10 @@ class FaultyVenue(PaperVenue):
         self.answers_queries = True
         self.denials: list[int] = []  # monotonic times of "no such order"
 
+    async def close(self) -> None:
+        """The engine goes; the exchange, and what rests on it, stays."""
+        self._listener = None
+
     async def place(self, intent: OrderIntent) -> PlaceResult:
         self.sent.append(intent)
         # What is on its way to the exchange gets there even if whoever sent it dies meanwhile.
@@ -212,7 +217,7 @@ class FaultyVenue(PaperVenue):
             self._listener(message)
 
     def money(self) -> dict[str, Decimal]:
-        return dict(self._free)
+        return dict(self._money.free)
 
 
 def spot(exchange: str, symbol: str = "BTC/USDT", **terms: object) -> Market:
@@ -299,7 +304,24 @@ class World:
         return AccountConfig(**settings)  # type: ignore[arg-type]
 
     def faulty_venue(self, account_id: int, market: Market) -> FaultyVenue:
-        return FaultyVenue(account_id, market.exchange, [market], MONEY, book_of=self.live_book, clock=self.clock)
+        return FaultyVenue(
+            account_id,
+            market.exchange,
+            [market],
+            MONEY,
+            book_of=self.live_book,
+            clock=self.clock,
+            watch=self._watch,
+        )
+
+    def _watch(
+        self,
+        market: Market,
+        on_change: Callable[[], None],
+        on_trade: Callable[[PublicTrade], None] | None = None,
+    ) -> Callable[[], None]:
+        subscription = self.hub.subscribe(market, lambda state: on_change(), on_trade=on_trade)
+        return lambda: self.hub.unsubscribe(subscription)
 
     def live_book(self, market: Market) -> Book | None:
         feed = self.feeds.get(market.exchange)

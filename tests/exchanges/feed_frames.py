@@ -7,6 +7,7 @@ import math
 from typing import Any, Protocol
 from zlib import crc32
 
+from trading.basis import Funding
 from trading.exchanges.binance.protocol import BinanceProtocol
 from trading.exchanges.bybit.protocol import BybitProtocol
 from trading.exchanges.okx.protocol import OkxProtocol
@@ -25,6 +26,7 @@ class JudgingSink:
         self.tops: list[tuple[Any, ...]] = []
         self.trades: list[PublicTrade] = []
         self.statuses: list[tuple[str, str, str]] = []
+        self.fundings: list[Funding] = []
 
     def on_book(self, book: Book) -> None:
         assert book.ready
@@ -47,6 +49,9 @@ class JudgingSink:
         assert math.isfinite(trade.size)
         assert trade.side in ("buy", "sell")
         self.trades.append(trade)
+
+    def on_funding(self, funding: Funding) -> None:
+        self.fundings.append(funding)
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         assert status in ("connecting", "live", "stale", "down")

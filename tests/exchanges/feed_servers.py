@@ -10,6 +10,7 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from trading.basis import Funding
 from trading.config import ExchangeSpec
 from trading.instruments import Market
 from trading.marketdata.book import Book
@@ -40,6 +41,8 @@ class RecordingSink:
 
     def on_trade(self, trade: PublicTrade) -> None:
         self.trades.append(trade)
+
+    def on_funding(self, funding: Funding) -> None: ...
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         self.statuses.append((key, status, reason))

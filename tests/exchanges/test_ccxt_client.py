@@ -11,8 +11,9 @@ from urllib.parse import urlsplit
 import ccxt
 import pytest
 
+from trading.clock import SystemClock
 from trading.config import Credentials, ExchangeSpec
-from trading.exchanges.ccxt_client import MIN_TIMEOUT_MS, make_client
+from trading.exchanges.ccxt_client import MIN_TIMEOUT_MS, make_client, measure_offset
 from trading.exchanges.generic.dialect import Dialect, Names, decimal
 from trading.exchanges.generic.scrub import Scrubber
 from trading.messages import TimeInForce
@@ -54,6 +55,11 @@ def test_binance_spot_sockets_keep_what_ccxt_knows_spot_by() -> None:
     assert client.urls["api"]["ws"]["ws-api"]["spot"] == "ws://127.0.0.1:9001/ws-api/v3"
     assert client.urls["api"]["private"] == "http://127.0.0.1:9001/api/v3"
     assert "/stream" not in client.urls["api"]["ws"]["linear"]
+
+
+async def test_an_exchange_that_does_not_tell_its_time_is_taken_to_have_ours() -> None:
+    client = make_client(spec("cryptocom", rest="http://127.0.0.1:1", ws="ws://127.0.0.1:1"), KEYS)
+    assert await measure_offset(client, SystemClock()) == 0
 
 
 def test_a_testnet_is_not_the_real_exchange() -> None:

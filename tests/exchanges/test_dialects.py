@@ -9,35 +9,20 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.exchanges.answering_server import AnsweringServer, answering_server
+from tests.exchanges.answering_server import answering_server
+from tests.exchanges.dialect_bench import ID, UUID, Bench
 from trading.clock import SystemClock
-from trading.config import AccountConfig, Credentials, ExchangeSpec
 from trading.exchanges.ccxt_client import _names
 from trading.exchanges.generic import venue as venue_module
 from trading.exchanges.generic.dialect import Dialect
-from trading.exchanges.generic.venue import CcxtVenue, build_venue
 from trading.exchanges.registry import FOLDERS, GENERIC
-from trading.exchanges.uuid_ids import as_uuid
 from trading.execution.ids import client_order_id, trade_id
-from trading.instruments import Market
-from trading.messages import OrderIntent, Outcome, TimeInForce
 from trading.messages import OrderState as S
+from trading.messages import Outcome, TimeInForce
 
 D = Decimal
 NAMES = ["kraken", "coinbase", "kucoin", "gate"]
-NATIVE = {"kraken": "XXBTZUSD", "coinbase": "BTC-USD", "kucoin": "BTC-USD", "gate": "BTC_USD"}
-# Coinbase's keys sign tokens with an elliptic curve.
-COINBASE_SECRET = (
-    ec.generate_private_key(ec.SECP256R1())
-    .private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
-    .decode()
-)
-# An id whose first letter is Gate's prefix without its dash: ccxt would take it for prefixed.
-ID = client_order_id(trade_id("t0ab", 7, 3, 42), 1, 2)
-UUID = as_uuid(ID)
 EXCHANGE_ID = {
     "kraken": "OEKVV2-IH52O-TPL6GZ",
     "coinbase": "52cfe5e2-0b29-4c19",
@@ -146,76 +131,6 @@ ANSWERS: list[tuple[str, Any, Outcome, str]] = [
     ("gate", (400, {"label": "SOMETHING_NEW", "message": "no"}), Outcome.UNKNOWN, "SOMETHING_NEW"),
     ("gate", (502, "<html>"), Outcome.UNKNOWN, "502"),
 ]
-
-
-class Bench:
-    """A venue of one exchange, its markets known, in front of a server of answers."""
-
-    def __init__(self, name: str, server: AnsweringServer) -> None:
-        self.name = name
-        self.server = server
-        self.market = Market(
-            exchange=f"{name}-x",
-            symbol="BTC/USD",
-            native_id=NATIVE[name],
-            kind="spot",
-            base="BTC",
-            quote="USD",
-            tick=D("0.01"),
-            lot=D("0.00000001"),
-            min_amount=D("0.0001"),
-            min_notional=D("1"),
-            taker_fee=D("0.001"),
-            maker_fee=D("0.001"),
-        )
-        spec = ExchangeSpec(
-            code=f"{name}-x", ccxt_id=name, environment="simulated", urls={"rest": server.url, "ws": "ws://127.0.0.1:1"}
-        )
-        secret = COINBASE_SECRET if name == "coinbase" else base64.b64encode(b"canary-secret").decode()
-        keys = Credentials(api_key="canary-key", secret=secret, passphrase="canary-pass")
-        account = AccountConfig(account_id=1, label="main", exchange=spec, credentials=keys)
-        self.venue: CcxtVenue = build_venue(account, [self.market], SystemClock(), jitter=lambda: 0.0)
-        client = self.venue._client
-        client.options["timeDifference"] = 0
-        client.set_markets(
-            [
-                client.safe_market_structure(
-                    {
-                        "id": NATIVE[name],
-                        "symbol": "BTC/USD",
-                        "base": "BTC",
-                        "quote": "USD",
-                        "baseId": "BTC",
-                        "quoteId": "USD",
-                        "type": "spot",
-                        "spot": True,
-                        "contract": False,
-                        "active": True,
-                        "precision": {"amount": "0.00000001", "price": "0.01"},
-                        "info": {"altname": "XBTUSD"},
-                    }
-                )
-            ]
-        )
-        self.venue._ready = True
-
-    def intent(self, **changes: Any) -> OrderIntent:
-        now = SystemClock().time_ns()
-        settings: dict[str, Any] = {
-            "client_order_id": ID,
-            "trade_id": ID[:23],
-            "account_id": 1,
-            "market": self.market.key,
-            "leg": 1,
-            "attempt": 2,
-            "side": "buy",
-            "price": D("50000.01"),
-            "quantity": D("0.12345678"),
-            "deadline_ns": now + 15 * 10**9,
-            "created_ns": now,
-            **changes,
-        }
-        return OrderIntent(**settings)
 
 
 @pytest_asyncio.fixture(params=NAMES)
@@ -463,7 +378,7 @@ async def test_an_answer_that_proves_nothing_is_not_not_found(bench: Bench) -> N
 
 async def test_executions_since_a_moment(bench: Bench) -> None:
     bench.server.answers.update(QUESTIONS[bench.name])
-    bench.venue._own_order(EXCHANGE_ID[bench.name], ID)
+    bench.venue._own.add(EXCHANGE_ID[bench.name], ID)
     # Not a year ago: further than what one question spans, the same answer would be given several times.
     since = SystemClock().time_ns() - 3600 * 10**9
     if bench.name == "kraken":

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from tests.exchanges.feed_servers import RecordingSink, until
-from tests.exchangesim.simulator import Simulator, running_simulator
+from tests.exchangesim.simulator import EVERY_EXCHANGE, Simulator, running_simulator
 from trading.clock import SystemClock
 from trading.config import ExchangeSpec
 from trading.exchanges.registry import feed_factory, feed_for, protocol_for
@@ -26,10 +26,16 @@ DEPTH_PATHS = {
     "binance": "/api/v3/depth?symbol=BTCUSDT&limit=1000",
     "okx": "/api/v5/market/books?instId=BTC-USDT&sz=400",
     "bybit": "/v5/market/orderbook?category=spot&symbol=BTCUSDT&limit=50",
+    "binanceusdm": "/fapi/v1/depth?symbol=BTCUSDT&limit=1000",
 }
 # The channel the book comes by, as the simulator names its operations.
-BOOK_OPERATIONS = {"binance": "btcusdt@depth@100ms", "okx": "books", "bybit": "orderbook.50.BTCUSDT"}
-EXCHANGES = ("binance", "bybit", "okx")
+BOOK_OPERATIONS = {
+    "binance": "btcusdt@depth@100ms",
+    "okx": "books",
+    "bybit": "orderbook.50.BTCUSDT",
+    "binanceusdm": "btcusdt@depth@100ms",
+}
+EXCHANGES = ("binance", "binanceusdm", "bybit", "okx")
 
 
 def spec(simulator: Simulator, exchange: str) -> ExchangeSpec:
@@ -43,6 +49,16 @@ def spec(simulator: Simulator, exchange: str) -> ExchangeSpec:
 
 def market(exchange: str, symbol: str = "BTC/USDT") -> Market:
     base, quote = symbol.split("/")
+    if exchange == "binanceusdm":
+        return Market(
+            exchange=f"{exchange}-sim",
+            symbol=f"{symbol}:{quote}",
+            native_id=f"{base}{quote}",
+            base=base,
+            quote=quote,
+            settle=quote,
+            kind="linear",
+        )
     native_id = f"{base}-{quote}" if exchange == "okx" else f"{base}{quote}"
     return Market(exchange=f"{exchange}-sim", symbol=symbol, native_id=native_id, base=base, quote=quote)
 
@@ -84,12 +100,12 @@ def held(book: Book) -> dict[str, dict[float, float]]:
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
     """One a test: a fault must not meet the last test's connection, nor a snapshot the last test's request weights."""
-    with running_simulator() as running:
+    with running_simulator(*EVERY_EXCHANGE) as running:
         yield running
 
 
 def freeze(simulator: Simulator, exchange: str, frozen: bool = True) -> None:
-    simulator.call("POST", "/market", {"exchange": exchange, "symbol": "BTC/USDT", "frozen": frozen})
+    simulator.call("POST", "/market", {"exchange": exchange, "symbol": market(exchange).symbol, "frozen": frozen})
 
 
 async def becomes_equal(simulator: Simulator, exchange: str, book: Book) -> None:
@@ -125,8 +141,10 @@ async def test_public_trades_arrive_with_the_takers_side(simulator: Simulator, e
     async with running(feed_of(simulator, exchange, sink)) as feed:
         book = feed.add(market(exchange))
         await until(lambda: book.ready)
-        simulator.trade(exchange, "BTC/USDT", "SELL", "0.00123")
-        await until(lambda: any(trade.side == "sell" and trade.size == 0.00123 for trade in sink.trades))
+        symbol = market(exchange).symbol  # one level: what takes from several is told as several
+        simulator.set_book(exchange, symbol, bids=[("50000", "5")], asks=[("50010", "5")])
+        simulator.trade(exchange, symbol, "SELL", "0.123")
+        await until(lambda: any(trade.side == "sell" and trade.size == 0.123 for trade in sink.trades))
 
 
 @pytest.mark.parametrize("exchange", EXCHANGES)

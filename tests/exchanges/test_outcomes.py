@@ -12,12 +12,13 @@ import ccxt
 import pytest
 
 from trading.exchanges.binance import outcomes as binance
+from trading.exchanges.binance_usdm import outcomes as binance_usdm
 from trading.exchanges.bybit import outcomes as bybit
 from trading.exchanges.coinbase import outcomes as coinbase
 from trading.exchanges.gate import outcomes as gate
 from trading.exchanges.generic import outcomes as generic
 from trading.exchanges.generic.dialect import Names, Reading
-from trading.exchanges.generic.venue import dialect_class
+from trading.exchanges.generic.dialects import dialect_class
 from trading.exchanges.kraken import outcomes as kraken
 from trading.exchanges.kucoin import outcomes as kucoin
 from trading.exchanges.okx import outcomes as okx
@@ -27,6 +28,7 @@ from trading.messages import Outcome
 
 TABLES = {
     "binance": binance.TABLE,
+    "binanceusdm": binance_usdm.TABLE,
     "okx": okx.TABLE,
     "bybit": bybit.TABLE,
     "kraken": kraken.TABLE,
@@ -37,6 +39,7 @@ TABLES = {
 }
 TROUBLES = {
     "binance": binance.TROUBLES,
+    "binanceusdm": binance_usdm.TROUBLES,
     "okx": okx.TROUBLES,
     "bybit": bybit.TROUBLES,
     "kraken": kraken.TROUBLES,
@@ -59,6 +62,15 @@ SURE = {
         "-1020": "unsupported operation",
         "-1112": "no orders on the book: documented among the request's issues",
     },
+    "binanceusdm": {
+        "-1014": "unknown order composition: the request is wrong",
+        "-1103": "unknown parameter",
+        "-1020": "unsupported operation",
+        "-2023": "documented: the user is being liquidated, nothing else is taken",
+        "-1122": "the symbol's status is wrong",
+        "-4400": "a rule of trading is broken: only reductions are taken",
+        "-4118": "the margin does not suffice",
+    },
     "okx": {"51120": "the quantity is too small"},
     "bybit": {
         **dict.fromkeys(("170197", "170198", "170199", "170200"), "the quantity is too large"),
@@ -73,6 +85,10 @@ SURE = {
 }
 
 
+# Of Binance's exceptions in ccxt, those of other markets than USD-M's: some codes mean something else there.
+OTHER_SECTIONS = ("spot", "inverse", "option", "portfolioMargin")
+
+
 def codes_of_ccxt(name: str) -> dict[str, type[BaseException]]:
     """Every code and text in ccxt's exceptions of an exchange, with its class."""
     found: dict[str, type[BaseException]] = {}
@@ -80,7 +96,8 @@ def codes_of_ccxt(name: str) -> dict[str, type[BaseException]]:
     def collect(value: Mapping[str, Any]) -> None:
         for key, inner in value.items():
             if isinstance(inner, Mapping):
-                collect(inner)
+                if name != "binanceusdm" or key not in OTHER_SECTIONS:
+                    collect(inner)
             elif isinstance(inner, type):
                 found[key] = inner
 
@@ -90,14 +107,14 @@ def codes_of_ccxt(name: str) -> dict[str, type[BaseException]]:
 
 def words_of_ccxt(name: str) -> dict[str, str]:
     """What ccxt's source says beside a code."""
-    source = inspect.getsource(getattr(ccxt, name))
+    source = inspect.getsource(getattr(ccxt, "binance" if name == "binanceusdm" else name))
     return dict(re.findall(r"^\s*'([^']+)': [A-Za-z]+,\s*# (.*)$", source, re.MULTILINE))
 
 
 def reading_of(name: str, code: str) -> Reading:
     """A code as the exchange's dialect reads it from a body."""
     number = code.lstrip("-").isdigit()
-    if name == "binance" and not number:
+    if name.startswith("binance") and not number:
         # ccxt keys some by their text; its comment has the whole answer.
         whole = words_of_ccxt(name).get(code, "")
         return dialect_class(name)(Names(1)).read(
@@ -105,6 +122,7 @@ def reading_of(name: str, code: str) -> Reading:
         )
     bodies: dict[str, object] = {
         "binance": {"code": int(code) if number else 0, "msg": ""},
+        "binanceusdm": {"code": int(code) if number else 0, "msg": ""},
         "okx": {"code": code, "msg": "", "data": []},
         "bybit": {"retCode": int(code) if number else 1, "retMsg": code, "result": {}},
         "kraken": {"error": [code]},
@@ -203,6 +221,13 @@ def test_no_row_is_hidden_by_an_earlier_one(table: Table) -> None:
         (binance.TABLE, 400, "-2015", "", Outcome.REJECTED),
         (binance.TABLE, 429, "-1003", "", Outcome.REJECTED),
         (binance.TABLE, 418, "", "", Outcome.REJECTED),
+        (binance_usdm.TABLE, 400, "-2019", "Margin is insufficient.", Outcome.REJECTED),
+        (binance_usdm.TABLE, 400, "-2022", "ReduceOnly Order is rejected.", Outcome.REJECTED),
+        (binance_usdm.TABLE, 400, "-4061", "", Outcome.REJECTED),
+        (binance_usdm.TABLE, 400, "-4116", "ClientOrderId is duplicated.", Outcome.UNKNOWN),
+        (binance_usdm.TABLE, 400, "-1007", "", Outcome.UNKNOWN),
+        (binance_usdm.TABLE, 408, "-1007", "", Outcome.UNKNOWN),
+        (binance_usdm.TABLE, 503, "-1008", "", Outcome.UNKNOWN),
         (okx.TABLE, 200, "51008", "", Outcome.REJECTED),
         (okx.TABLE, 200, "51016", "", Outcome.UNKNOWN),
         (okx.TABLE, 200, "51149", "", Outcome.UNKNOWN),

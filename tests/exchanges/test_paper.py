@@ -114,7 +114,7 @@ async def test_a_market_that_is_not_live_fills_nothing() -> None:
         ("1.00001", "100", "buy", {}, "QUANTITY"),
         ("0.01", "100", "buy", {}, "NOTIONAL"),
         ("1", "100", "buy", {"market": "alpha:ETH/USDT"}, "UNKNOWN_MARKET"),
-        ("1", "100", "buy", {"time_in_force": TimeInForce.GTC}, "TIME_IN_FORCE"),
+        ("1", "100", "buy", {"time_in_force": TimeInForce.GTC}, "TIME_IN_FORCE"),  # nobody tells it of books
     ],
 )
 async def test_what_an_exchange_refuses_is_refused(
@@ -166,6 +166,32 @@ async def test_a_linear_position_opens_turns_and_settles_to_the_last_digit() -> 
     await paper.place("15", "110", "sell")  # closes it with 10, opens short 0.5 BTC at 110
     money = {balance.asset: (balance.free, balance.used) for balance in await paper.venue.balances()}
     assert money == {"USDT": (D(1010) - D(55), D(55))}
+
+
+async def test_leverage_binds_that_part_of_a_contract_s_value_and_can_be_changed_while_it_is_held() -> None:
+    market = Market(
+        exchange="alpha", symbol="BTC/USDT:USDT", native_id="BTCUSDT", base="BTC", quote="USDT", settle="USDT",
+        kind="linear", tick=D("0.1"), lot=D(1), min_amount=D(1), taker_fee=D(0),
+    )  # fmt: skip
+    paper = Paper(market, {"USDT": D(100)})
+    paper.book.asks.replace([(100.0, 50.0)])
+    paper.book.bids.replace([(90.0, 50.0)])
+    await paper.start()
+
+    async def money() -> tuple[Decimal, Decimal]:
+        (balance,) = await paper.venue.balances()
+        return balance.free, balance.used
+
+    assert (await paper.place("4", "100")).outcome is Outcome.REJECTED
+    assert await paper.venue.set_leverage(market.key, 10) == ""
+    assert (await paper.place("4", "100")).outcome is Outcome.PLACED
+    assert await money() == (D(60), D(40))
+    assert await paper.venue.set_leverage(market.key, 5) == ""
+    assert await money() == (D(20), D(80))
+    assert "320.0 more margin is needed" in await paper.venue.set_leverage(market.key, 1)
+    await paper.place("2", "90", "sell")  # loses 20 and gives back half of the margin
+    assert await money() == (D(40), D(40))
+    assert "no contract" in await paper.venue.set_leverage("alpha:BTC/USDT", 2)
 
 
 async def test_an_order_meets_what_the_exchange_showed_when_it_arrived() -> None:

@@ -34,3 +34,30 @@ async def binance_client(
         yield client
     finally:
         await client.close()
+
+
+@contextlib.asynccontextmanager
+async def usdm_client(
+    simulator: Simulator, credentials: Credentials | None = None, **options: Any
+) -> AsyncIterator[ccxt.pro.binanceusdm]:
+    """Yield a ccxt.pro Binance USD-M client (REST and WebSocket) of the simulated Binance USD-M."""
+    client = ccxt.pro.binanceusdm(
+        {
+            "apiKey": credentials.api_key if credentials else None,
+            "secret": credentials.secret if credentials else None,
+            "enableRateLimit": False,
+            "options": options,
+        }
+    )
+    rest, ws = simulator.rest["binanceusdm"], simulator.ws["binanceusdm"]
+    api = client.urls["api"]
+    for version in ("", "V2", "V3"):
+        number = version[1:] or "1"
+        api[f"fapiPublic{version}"] = api[f"fapiPrivate{version}"] = f"{rest}/fapi/v{number}"
+    api["sapi"] = f"{rest}/sapi/v1"
+    api["ws"]["linear"] = f"{ws}/ws"
+    api["ws"]["ws-api"]["linear"] = f"{ws}/ws-fapi/v1"
+    try:
+        yield client
+    finally:
+        await client.close()

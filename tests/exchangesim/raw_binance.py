@@ -50,7 +50,8 @@ class RawBinance:
     def __init__(
         self, simulator: Simulator, session: aiohttp.ClientSession, credentials: Credentials | None = None
     ) -> None:
-        self.rest, self.ws = simulator.rest["binance"], simulator.ws["binance"]
+        exchange = credentials.exchange if credentials is not None else "binance"
+        self.rest, self.ws = simulator.rest[exchange], simulator.ws[exchange]
         self.session, self.credentials = session, credentials
 
     async def get(self, path: str, **parameters: Any) -> Reply:

@@ -4,7 +4,8 @@
         simulator.account("binance", balances={"USDT": "10000"})
         simulator.rest["binance"]          # http://127.0.0.1:41234
 
-``simulator`` and ``shared_simulator`` are pytest fixtures (one per test, one per module); import them by name.
+``simulator`` and ``shared_simulator`` are pytest fixtures (one per test, one per module), ``every_exchange`` has USD-M
+futures too (one per module); import them by name.
 """
 
 from __future__ import annotations
@@ -227,6 +228,25 @@ class Simulator:
         """Set ``request_ms``, ``response_ms``, ``event_ms``, ``market_ms`` or ``jitter``."""
         self.call("POST", "/latency", {**figures, **({} if exchange is None else {"exchange": exchange})})
 
+    # Contracts
+
+    def positions(self, exchange: str, **query: str) -> list[dict[str, Any]]:
+        """Return open positions; ``api_key`` and ``symbol`` pick some."""
+        return list(self.call("GET", f"/positions?exchange={exchange}{_query(query)}")["positions"])
+
+    def set_mark(self, exchange: str, symbol: str, price: str | None) -> dict[str, Any]:
+        """Hold mark and index price; None lets them follow the market again."""
+        return dict(self.call("POST", "/mark", {"exchange": exchange, "symbol": symbol, "price": price}))
+
+    def fund(self, exchange: str, symbol: str, rate: str) -> None:
+        """Let positions pay funding at this rate now."""
+        self.call("POST", "/funding", {"exchange": exchange, "symbol": symbol, "rate": rate, "now": True})
+
+    def deleverage(self, credentials: Credentials, symbol: str, quantity: str) -> dict[str, Any]:
+        """Let the exchange close some of a position by itself, to cover another's loss."""
+        body = {**_account(credentials), "symbol": symbol, "quantity": quantity}
+        return dict(self.call("POST", "/deleverage", body))
+
     # Ending
 
     def stop(self) -> int:
@@ -274,15 +294,25 @@ def running_simulator(*arguments: str, token: str | None = None) -> Iterator[Sim
             simulator.stop()
 
 
+EVERY_EXCHANGE = ("--exchanges", "binance,okx,bybit,binanceusdm")
+
+
 @pytest.fixture
 def simulator() -> Iterator[Simulator]:
-    """A simulator of all exchanges for one test."""
+    """A simulator of all spot exchanges for one test."""
     with running_simulator() as running:
         yield running
 
 
 @pytest.fixture(scope="module")
 def shared_simulator() -> Iterator[Simulator]:
-    """A simulator of all exchanges for all tests of a module."""
+    """A simulator of all spot exchanges for all tests of a module."""
     with running_simulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def every_exchange() -> Iterator[Simulator]:
+    """A simulator of the spot exchanges and of USD-M for all tests of a module."""
+    with running_simulator(*EVERY_EXCHANGE) as running:
         yield running

@@ -8,7 +8,8 @@ import pytest
 
 from exchangesim.core.accounts import Account
 from exchangesim.core.amend import amend
-from exchangesim.core.exchange import ExchangeListener, SimExchange
+from exchangesim.core.exchange import SimExchange
+from exchangesim.core.listener import ExchangeListener
 from exchangesim.core.orders import (
     CloseReason,
     Execution,
@@ -74,7 +75,7 @@ def test_a_new_price_and_quantity_move_the_reservation(exchange: SimExchange, ac
     assert exchange.markets[NATIVE].book.bids.total(D("98")) == 0
     assert exchange.markets[NATIVE].book.bids.total(D("97")) == 3
     assert heard.types == [ExecutionType.AMENDED]
-    assert exchange.find_order(account, order_id=order.id) is order
+    assert exchange.shelf.find(account, order_id=order.id) is order
 
 
 def test_shrinking_keeps_the_place_in_the_queue_and_growing_loses_it(exchange: SimExchange, account: Account) -> None:

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.recordings
 
 NEWER = "in the documentation, not in the example"
 SPOT = "documented for spot; the example is of a contract"
-NO_STOPS = "the example names triggers of attached stop orders, which do not exist here"
+NO_STOPS = "the example names triggers of attached stop orders, which ours has none of"
 NULL = "the example has null, the documentation an empty text"
 NUMBERS = "ids of spot orders and executions are numbers, those of contracts are not"
 WORDS = "documented words (UNKNOWN, EC_NoError) where the example has an empty text"

@@ -129,8 +129,13 @@ async def test_keys_without_the_right_to_trade_may_only_read(bybit_simulator: Si
         ({"side": "Sell", "qty": "11", "price": "110"}, 170131),
         ({"orderLinkId": "not allowed"}, 170130),
         ({"orderLinkId": "a" * 37}, 170130),
-        ({"orderFilter": "tpslOrder"}, 170227),
-        ({"takeProfit": "110"}, 170227),
+        ({"orderFilter": "tpslOrder"}, 170203),
+        ({"orderFilter": "nonsense"}, 170202),
+        ({"triggerPrice": "95"}, 170202),
+        ({"takeProfit": "80"}, 170130),
+        ({"stopLoss": "95"}, 170130),
+        ({"takeProfit": "110", "orderType": "Market", "price": ""}, 10001),
+        ({"takeProfit": "110", "tpOrderType": "Limit"}, 170130),
         ({"isLeverage": "1"}, 170036),
         ({"orderType": "Market", "marketUnit": "moon"}, 170130),
     ],
@@ -341,7 +346,8 @@ JSON = st.recursive(
     max_leaves=12,
 )
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-FIELDS = sorted([*order(), "orderLinkId", "marketUnit", "timeInForce", "isLeverage", "orderFilter"])
+STOPS = ["triggerPrice", "takeProfit", "stopLoss", "tpOrderType", "tpLimitPrice"]
+FIELDS = sorted([*order(), "orderLinkId", "marketUnit", "timeInForce", "isLeverage", "orderFilter", *STOPS])
 
 
 @FUZZ

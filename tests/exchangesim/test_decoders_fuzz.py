@@ -12,17 +12,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exchangesim.binance.calls import Calls, Operation, Request
+from exchangesim.binance.calls import Calls
 from exchangesim.binance.errors import ApiError
 from exchangesim.binance.limits import BinanceLimits
 from exchangesim.binance.market_sockets import MarketSockets
+from exchangesim.binance.operations import Operation, Request
 from exchangesim.binance.parameters import Parameters
 from exchangesim.binance.streams import Listener, Streams
 from exchangesim.core.clock import ManualClock
-from exchangesim.core.exchange import POLICIES, SimExchange
+from exchangesim.core.exchange import SimExchange
 from exchangesim.core.faults import FaultRegistry
 from exchangesim.core.latency import Latency
 from exchangesim.core.orders import NewOrder
+from exchangesim.core.policy import POLICIES
 from exchangesim.core.recordings import Reader, RecordingError
 from exchangesim.core.transit import Transit
 from tests.exchangesim.core.venue import RULES, D, levels, totals
@@ -134,7 +136,7 @@ def _sockets() -> tuple[MarketSockets, Listener]:
 
     exchange = CALLS.exchange
     streams = Streams(exchange)
-    streams._cadences = dict.fromkeys(streams._cadences, NoCadence())  # type: ignore[arg-type]  # no event loop here
+    streams.cadences = dict.fromkeys(streams.cadences, NoCadence())  # type: ignore[arg-type]  # no event loop here
     transit = Transit("test", faults=FaultRegistry(), latency=Latency(), clock=exchange.clock)
     return MarketSockets(streams, transit, limits=False), Listener(None, combined=False)  # type: ignore[arg-type]
 

@@ -294,6 +294,33 @@ JSON = st.recursive(
 FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+ALGO = order(ordType="oco", side="sell", tpTriggerPx="110", tpOrdPx="-1", slTriggerPx="90", slOrdPx="-1")
+ATTACHED = {name: value for name, value in ALGO.items() if name[:2] in ("tp", "sl")}
+
+
+@FUZZ
+@given(body=st.dictionaries(st.sampled_from(sorted([*ALGO, "algoClOrdId", "triggerPx", "orderPx"])), JSON, max_size=8))
+async def test_no_algo_order_body_breaks_the_exchange(
+    okx_simulator: Simulator, credentials: Credentials, body: dict[str, Any]
+) -> None:
+    status, answer = await okx_call(okx_simulator, credentials, "POST", "/api/v5/trade/order-algo", ALGO | body)
+    assert status in (200, 400)
+    assert answer["code"] in ("0", "1", "50002")
+    assert all(row["sCode"] == "0" or row["sMsg"] for row in answer["data"])
+
+
+@FUZZ
+@given(exits=st.dictionaries(st.sampled_from(sorted([*ATTACHED, "tpOrdKind"])), JSON, max_size=4) | JSON)
+async def test_no_attached_order_breaks_the_exchange(
+    okx_simulator: Simulator, credentials: Credentials, exits: Any
+) -> None:
+    attached = [ATTACHED | exits] if isinstance(exits, dict) else exits
+    body = order() | {"attachAlgoOrds": attached}
+    status, answer = await okx_call(okx_simulator, credentials, "POST", ORDER, body)
+    assert status in (200, 400)
+    assert answer["code"] in ("0", "1", "50002")
+
+
 @FUZZ
 @given(body=st.dictionaries(st.sampled_from(sorted(order(clOrdId="x", tag="x", tgtCcy="x"))), JSON, max_size=8))
 async def test_no_order_body_breaks_the_exchange(

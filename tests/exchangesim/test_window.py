@@ -7,7 +7,8 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exchangesim.core.exchange import ExchangeListener, SimExchange
+from exchangesim.core.exchange import SimExchange
+from exchangesim.core.listener import ExchangeListener
 from exchangesim.core.market import SimMarket
 from exchangesim.core.orders import BookChange
 from exchangesim.core.rules import make_rules

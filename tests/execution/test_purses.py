@@ -110,10 +110,19 @@ def test_a_gain_on_paper_does_not_hide_a_days_real_loss() -> None:
     assert isinstance(real, Purses)
     known = {"paper": {"USDT": D(500)}, "live": {"USDT": D(-10)}}
     config = BotConfig(bot_id=1, name="bot", mode="paper", markets=(), accounts={}, realised_today=known)
-    bot = RunningBot(config, on_paper)
+    bot = RunningBot(config, on_paper, NOW)
     bot.count_result(record("paper", "100"), NOW)
     bot.count_result(record("live", "-5"), NOW)  # taken up from before it was put on paper
     assert bot.situation("USDT", NOW, 0, None).realised_today == D(600)
     bot.configure(config, real)
     assert bot.situation("USDT", NOW, 0, None).realised_today == D(-15)
+    assert bot.situation("USDT", NOW + NS_PER_DAY, 0, None).realised_today == D(0)
+
+
+def test_what_was_earned_before_midnight_is_not_todays_though_nothing_was_asked_until_then() -> None:
+    real = purses("live", "live", "live")
+    assert isinstance(real, Purses)
+    known = {"live": {"USDT": D(500)}}
+    config = BotConfig(bot_id=1, name="bot", mode="live", markets=(), accounts={}, realised_today=known)
+    bot = RunningBot(config, real, NOW)
     assert bot.situation("USDT", NOW + NS_PER_DAY, 0, None).realised_today == D(0)

@@ -21,7 +21,8 @@ from trading.execution.reconciliation import (
     compare,
     effects,
 )
-from trading.messages import Fill, OrderEvent, OrderState
+from trading.instruments import Market
+from trading.messages import AccountIncome, Fill, Forced, IncomeKind, OrderEvent, OrderState
 
 D = Decimal
 MARKET = spot("alpha")
@@ -275,3 +276,116 @@ def test_an_opened_ledger_is_equal_to_the_exchange_at_once(ledger, theirs) -> No
     assert opening is not None
     opened = {asset: ledger.get(asset, D(0)) + opening.get(asset, D(0)) for asset in {*ledger, *theirs, *opening}}
     assert compare(books(balances=opened), reading, MARKETS, ours).differences == ()
+
+
+# --- contracts -----------------------------------------------------------------------------------------------------
+
+SWAP = "BTC/USDT:USDT"
+PERPETUAL = Market(
+    exchange="alpha", symbol=SWAP, native_id="BTCUSDT", base="BTC", quote="USDT", settle="USDT", kind="linear",
+    tick=D("0.1"), lot=D("0.001"), min_amount=D("0.001"), min_notional=D(5), taker_fee=D("0.0005"),
+)  # fmt: skip
+CONTRACTS = {**MARKETS, PERPETUAL.key: PERPETUAL}
+
+
+def swap(number: int = 1, **changes: object) -> Fill:
+    return execution(number, market=PERPETUAL.key, quantity=D("0.5"), **changes)
+
+
+def found_in(theirs: dict[str, Decimal], *fills: Fill, ledger: dict[str, Decimal] | None = None, **more: object):
+    expected = books(balances={"USDT": D(100)} if ledger is None else ledger, **more)
+    reading = Reading(balances=theirs, exchange="alpha", executions=Executions(fills=fills))
+    return {one.asset: one for one in compare(expected, reading, CONTRACTS, ours).differences}
+
+
+def test_a_contract_moves_its_holding_and_its_fee_only() -> None:
+    assert effects(swap(side="sell"), PERPETUAL) == {SWAP: D("-0.5"), "USDT": D("-0.6")}
+
+
+def test_a_position_that_fills_explain_is_no_difference_and_one_too_much_is_named_with_its_market() -> None:
+    assert found_in({"USDT": D(100), SWAP: D("0.5")}, ledger={"USDT": D(100), SWAP: D("0.5")}) == {}
+    one = found_in({"USDT": D(100), SWAP: D("0.5")}, ledger={"USDT": D(100), SWAP: D("0.2")})[SWAP]
+    assert (one.kind, one.market, one.ours, one.theirs, one.amount) == (
+        DifferenceKind.POSITION, PERPETUAL.key, D("0.2"), D("0.5"), D("0.3"),
+    )  # fmt: skip
+    assert one.cause is DifferenceCause.UNEXPLAINED
+
+
+@pytest.mark.parametrize(
+    ("forced", "cause"),
+    [
+        ("", DifferenceCause.MANUAL_TRADE),
+        (Forced.LIQUIDATION.value, DifferenceCause.LIQUIDATION),
+        (Forced.DELEVERAGING.value, DifferenceCause.DELEVERAGING),
+        (Forced.SETTLEMENT.value, DifferenceCause.SETTLEMENT),
+    ],
+)
+def test_who_closed_a_position_is_told_from_the_executions(forced: str, cause: DifferenceCause) -> None:
+    fill = swap(side="sell", forced=forced)
+    found = found_in({"USDT": D("99.4")}, fill, ledger={"USDT": D(100), SWAP: D("0.5")})
+    assert {asset: one.cause for asset, one in found.items()} == {SWAP: cause, "USDT": cause}
+    assert ("is left" in found[SWAP].suggestion) is False
+    partly = found_in({"USDT": D("99.4")}, fill, ledger={"USDT": D(100), SWAP: D("0.7")})[SWAP]
+    assert partly.cause is cause
+    assert "-0.2 is left" in partly.suggestion
+
+
+@settings(max_examples=200, database=None, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(["buy", "sell"]), st.decimals("0.001", "9", places=3)), max_size=8))
+def test_fills_of_ours_explain_the_position_they_leave_whatever_they_were(trades: list[tuple[str, Decimal]]) -> None:
+    ledger = {"USDT": D(100)}
+    for number, (side, quantity) in enumerate(trades):
+        fill = execution(number, client_id=OURS, market=PERPETUAL.key, side=side, quantity=quantity, fee=None)
+        for asset, change in effects(fill, PERPETUAL).items():
+            ledger[asset] = ledger.get(asset, D(0)) + change
+    net = sum((quantity if side == "buy" else -quantity for side, quantity in trades), D(0))
+    theirs = {"USDT": D(100)} | ({SWAP: net} if net else {})
+    assert found_in(theirs, ledger=ledger) == {}
+
+
+def test_what_an_execution_realised_moves_the_settle_asset() -> None:
+    fill = swap(side="sell", realized_pnl=D("-10"))
+    assert effects(fill, PERPETUAL) == {SWAP: D("-0.5"), "USDT": D("-10.6")}
+
+
+def income(number: int = 1, amount: str = "-2", kind: IncomeKind = IncomeKind.FUNDING, **changes: object):
+    values: dict[str, object] = {
+        "account_id": 1, "kind": kind, "transaction_id": str(number), "asset": "USDT", "amount": D(amount),
+        "exchange_ns": OPENED_NS + 5, **changes,
+    }  # fmt: skip
+    return AccountIncome(**values)  # type: ignore[arg-type]
+
+
+def listed(*incomes: AccountIncome, usdt: str, fills: tuple[Fill, ...] = (), **ledger: object):
+    reading = Reading(balances={"USDT": D(usdt)}, exchange="alpha", executions=Executions(fills=fills, incomes=incomes))
+    return compare(books(**ledger), reading, CONTRACTS, ours)
+
+
+def test_new_lines_of_the_statement_are_news_and_count_at_once() -> None:
+    known = frozenset({("funding", "1")})
+    found = listed(income(1), income(2, "-3"), income(3, "1"), usdt="98", incomes=known)
+    assert [one.transaction_id for one in found.incomes] == ["2", "3"]
+    assert found.differences == ()
+    assert found.balances_compared
+    unexplained = listed(income(2, "-3"), usdt="98")
+    assert [(one.ours, one.amount) for one in unexplained.differences] == [(D(97), D(1))]
+
+
+def test_lines_well_before_the_opening_are_no_news_and_those_around_it_are() -> None:
+    opened = 10 * MARGIN_NS
+    early, close = income(1, exchange_ns=opened - 2 * MARGIN_NS), income(2, exchange_ns=opened - MARGIN_NS // 2)
+    assert listed(early, close, usdt="98", opened_ns=opened, since_ns=opened).incomes == (close,)
+
+
+def test_what_a_liquidation_cost_is_booked_as_the_statement_shows_it_and_the_rest_is_for_a_person() -> None:
+    fill = swap(side="sell", forced=Forced.LIQUIDATION.value, realized_pnl=D("-40"))
+    cost = income(9, "-1.5", IncomeKind.INSURANCE)
+    found = listed(cost, usdt="57.9", fills=(fill,), balances={"USDT": D(100), SWAP: D("0.5")})
+    assert found.incomes == (cost,)
+    assert found.forced == (fill,)
+    by_asset = {one.asset: one for one in found.differences}
+    assert {one.cause for one in by_asset.values()} == {DifferenceCause.LIQUIDATION}
+    assert by_asset["USDT"].amount == D("-40.6")
+    assert "is left" not in by_asset["USDT"].suggestion
+    partly = listed(usdt="57.9", fills=(fill,), balances={"USDT": D(100), SWAP: D("0.5")})
+    assert "-1.5 is left" in {one.asset: one for one in partly.differences}["USDT"].suggestion

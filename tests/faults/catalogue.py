@@ -18,6 +18,7 @@ COUNT = 72
 _LOST = "tests/faults/test_lost_orders.py"
 _REFUSED = "tests/faults/test_refused_orders.py"
 _EVENTS = "tests/faults/test_order_events.py"
+_PAIRS = "tests/faults/test_protection.py"
 _STREAMS = "tests/faults/test_private_streams.py"
 _BOOKS = "tests/faults/test_books.py"
 _ENGINE = "tests/faults/test_engine.py"
@@ -37,12 +38,21 @@ _POINTS = "tests/crash_points/test_crash_points.py"
 _SIMULATION = "tests/simulation/test_histories.py"
 
 
+# Each test of these files that takes a venue goes through both ways orders leave.
+BOTH_PATHS = (_LOST, _REFUSED, _EVENTS, _PAIRS, _STREAMS, _ENGINE)
+
+
 class Row(NamedTuple):
     number: int
     fault: str
     expected: str
     level: str
     tests: tuple[str, ...] = ()
+
+    @property
+    def paths(self) -> str:
+        """How orders leave in these tests; empty where no order's way is a part of it."""
+        return "REST, WebSocket" if any(test.partition("::")[0] in BOTH_PATHS for test in self.tests) else ""
 
 
 def _in(path: str, *names: str) -> tuple[str, ...]:
@@ -56,7 +66,8 @@ ROWS: tuple[Row, ...] = (
         "The outcome is unknown; asking finds the order; it is not sent again",
         "wire",
         _in(_LOST, "test_fault_01_an_answer_that_is_lost_leaves_an_order_to_adopt")
-        + _in(_STAGE, "test_a_lost_answer_does_not_lose_the_trade"),
+        + _in(_STAGE, "test_a_lost_answer_does_not_lose_the_trade")
+        + _in(_PAIRS, "test_fault_01_a_pair_whose_answer_is_lost_is_adopted"),
     ),
     Row(
         2,
@@ -64,7 +75,8 @@ ROWS: tuple[Row, ...] = (
         "Unknown first; absent only once no request can arrive any more; then the leg is completed or undone",
         "wire",
         _in(_LOST, "test_fault_02_an_order_that_never_arrived_is_not_found")
-        + _in(_ENGINE, "test_fault_02_a_leg_that_never_arrived_is_proven_absent_and_completed"),
+        + _in(_ENGINE, "test_fault_02_a_leg_that_never_arrived_is_proven_absent_and_completed")
+        + _in(_PAIRS, "test_fault_02_a_pair_that_never_arrived_is_not_found"),
     ),
     Row(
         3,
@@ -72,21 +84,24 @@ ROWS: tuple[Row, ...] = (
         "The first 'not found' concludes nothing; the order is adopted when it appears",
         "wire",
         _in(_LOST, "test_fault_03_a_request_that_arrives_late_is_waited_for")
-        + _in(_ENGINE, "test_fault_03_a_leg_that_arrives_late_is_adopted"),
+        + _in(_ENGINE, "test_fault_03_a_leg_that_arrives_late_is_adopted")
+        + _in(_PAIRS, "test_fault_03_a_pair_that_arrives_late_is_waited_for"),
     ),
     Row(
         4,
         "A request arrives after its window",
         "The exchange refuses it; the order is absent",
         "wire",
-        _in(_LOST, "test_fault_04_a_request_beyond_its_window_is_never_executed"),
+        _in(_LOST, "test_fault_04_a_request_beyond_its_window_is_never_executed")
+        + _in(_PAIRS, "test_fault_04_a_pair_beyond_its_window_is_never_placed"),
     ),
     Row(
         5,
         "The exchange gave up waiting for its engine; the order lives",
         "Unknown, then adopted",
         "wire",
-        _in(_LOST, "test_fault_05_an_exchange_that_gave_up_waiting_has_the_order"),
+        _in(_LOST, "test_fault_05_an_exchange_that_gave_up_waiting_has_the_order")
+        + _in(_PAIRS, "test_fault_05_an_exchange_that_gave_up_waiting_has_the_pair"),
     ),
     Row(
         6,
@@ -94,28 +109,32 @@ ROWS: tuple[Row, ...] = (
         "Unknown, then absent by proof",
         "wire",
         _in(_LOST, "test_fault_06_an_exchange_that_gave_up_waiting_has_no_order")
-        + _in(_ENGINE, "test_fault_06_a_leg_the_exchange_dropped_is_proven_absent_and_completed"),
+        + _in(_ENGINE, "test_fault_06_a_leg_the_exchange_dropped_is_proven_absent_and_completed")
+        + _in(_PAIRS, "test_fault_06_an_exchange_that_gave_up_waiting_has_no_pair"),
     ),
     Row(
         7,
         "A gateway answers with a page: 502, 503, 504",
         "Unknown, whether the order lives or not",
         "wire",
-        _in(_LOST, "test_fault_07_a_gateways_page_proves_nothing"),
+        _in(_LOST, "test_fault_07_a_gateways_page_proves_nothing")
+        + _in(_PAIRS, "test_fault_07_a_gateways_page_proves_nothing_of_a_pair"),
     ),
     Row(
         8,
         "A success is cut short",
         "Unknown, then adopted",
         "wire",
-        _in(_LOST, "test_fault_08_an_answer_cut_short_proves_nothing"),
+        _in(_LOST, "test_fault_08_an_answer_cut_short_proves_nothing")
+        + _in(_PAIRS, "test_fault_08_a_pairs_answer_cut_short_proves_nothing"),
     ),
     Row(
         9,
         "A success is empty, or names no order",
         "Unknown; the order is looked up by our own id",
         "wire",
-        _in(_LOST, "test_fault_09_an_answer_without_an_id_is_looked_up"),
+        _in(_LOST, "test_fault_09_an_answer_without_an_id_is_looked_up")
+        + _in(_PAIRS, "test_fault_09_a_pairs_answer_that_is_empty_proves_nothing"),
     ),
     Row(
         10,
@@ -123,7 +142,8 @@ ROWS: tuple[Row, ...] = (
         "The order was not placed; the account sends nothing until the time is over",
         "wire",
         _in(_REFUSED, "test_fault_10_a_rate_limit_pauses_the_account_and_places_nothing")
-        + _in(_ENGINE, "test_fault_10_a_leg_refused_for_a_rate_limit_is_made_up_for"),
+        + _in(_ENGINE, "test_fault_10_a_leg_refused_for_a_rate_limit_is_made_up_for")
+        + _in(_PAIRS, "test_fault_10_a_rate_limit_places_no_pair_and_holds_the_next_one_back"),
     ),
     Row(
         11,
@@ -145,14 +165,16 @@ ROWS: tuple[Row, ...] = (
             _REFUSED,
             "test_fault_12_a_firewalls_page_proves_nothing",
             "test_fault_12_a_firewalls_page_twice_in_a_row_stops_the_account",
-        ),
+        )
+        + _in(_PAIRS, "test_fault_12_a_firewalls_page_proves_nothing_of_a_pair"),
     ),
     Row(
         13,
         "Our clock is outside the exchange's window",
         "Not placed; the exchange's time is measured anew; what follows has a new id",
         "wire",
-        _in(_REFUSED, "test_fault_13_an_order_outside_the_window_is_not_placed_and_the_clock_measured"),
+        _in(_REFUSED, "test_fault_13_an_order_outside_the_window_is_not_placed_and_the_clock_measured")
+        + _in(_PAIRS, "test_fault_13_a_pair_outside_the_window_is_not_placed_and_the_clock_measured"),
     ),
     Row(
         14,
@@ -160,14 +182,16 @@ ROWS: tuple[Row, ...] = (
         "Not placed; what was reserved is free again, balances are asked for, the other leg is made up for",
         "wire",
         _in(_REFUSED, "test_fault_14_money_that_is_gone_refuses_the_order_and_shows_in_the_balances")
-        + _in(_ENGINE, "test_fault_14_a_leg_without_money_is_made_up_for"),
+        + _in(_ENGINE, "test_fault_14_a_leg_without_money_is_made_up_for")
+        + _in(_PAIRS, "test_fault_14_coins_that_are_gone_refuse_the_pair"),
     ),
     Row(
         15,
         "The exchange says that the id is taken",
         "The earlier order lives and is adopted",
         "wire",
-        _in(_LOST, "test_fault_15_a_doubled_request_names_an_order_that_lives"),
+        _in(_LOST, "test_fault_15_a_doubled_request_names_an_order_that_lives")
+        + _in(_PAIRS, "test_fault_15_a_pair_that_arrives_twice_is_there_once_and_adopted"),
     ),
     Row(
         16,
@@ -190,7 +214,8 @@ ROWS: tuple[Row, ...] = (
         "A cancellation is told there is no such order: it had filled",
         "The order is asked about, its fill booked",
         "wire",
-        _in(_EVENTS, "test_fault_18_a_cancellation_that_lost_the_race_is_asked_about"),
+        _in(_EVENTS, "test_fault_18_a_cancellation_that_lost_the_race_is_asked_about")
+        + _in(_PAIRS, "test_fault_18_a_pair_that_filled_is_not_concluded_from_its_cancellation"),
     ),
     Row(
         19,
@@ -201,7 +226,8 @@ ROWS: tuple[Row, ...] = (
             _EVENTS,
             "test_fault_19_a_cancellation_that_gets_no_answer_is_asked_for_again",
             "test_fault_19_a_cancellation_that_is_never_answered_is_asked_about",
-        ),
+        )
+        + _in(_PAIRS, "test_fault_19_a_pairs_cancellation_without_an_answer_is_asked_for_again"),
     ),
     Row(
         20,
@@ -213,7 +239,8 @@ ROWS: tuple[Row, ...] = (
             "test_fault_20_a_fill_told_after_the_cancellation_is_booked",
             "test_fault_20_a_fill_made_after_the_cancellation_is_booked_with_an_alarm",
         )
-        + _in(_ENGINE, "test_fault_20_a_fill_after_the_end_of_its_order_is_booked_and_hedged"),
+        + _in(_ENGINE, "test_fault_20_a_fill_after_the_end_of_its_order_is_booked_and_hedged")
+        + _in(_PAIRS, "test_fault_20_a_fill_of_a_pair_that_was_cancelled_is_booked_with_an_alarm"),
     ),
     Row(
         21,
@@ -227,7 +254,8 @@ ROWS: tuple[Row, ...] = (
         "A fill is told twice",
         "It is booked once",
         "wire",
-        _in(_EVENTS, "test_fault_22_a_fill_told_twice_is_booked_once"),
+        _in(_EVENTS, "test_fault_22_a_fill_told_twice_is_booked_once")
+        + _in(_PAIRS, "test_fault_22_what_is_told_twice_of_a_pair_is_booked_once"),
     ),
     Row(
         23,
@@ -252,7 +280,8 @@ ROWS: tuple[Row, ...] = (
         "A partial fill, then silence",
         "The order is asked about",
         "wire",
-        _in(_EVENTS, "test_fault_25_a_partial_fill_that_is_not_told_is_found_by_asking"),
+        _in(_EVENTS, "test_fault_25_a_partial_fill_that_is_not_told_is_found_by_asking")
+        + _in(_PAIRS, "test_fault_25_a_part_of_a_take_profit_that_is_not_told_is_found_by_asking"),
     ),
     Row(
         26,
@@ -304,7 +333,8 @@ ROWS: tuple[Row, ...] = (
         "Tick, lot, smallest order or price band change",
         "Not placed, by the exchange's own code",
         "wire",
-        _in(_REFUSED, "test_fault_31_a_filter_that_changed_refuses_the_order"),
+        _in(_REFUSED, "test_fault_31_a_filter_that_changed_refuses_the_order")
+        + _in(_PAIRS, "test_fault_31_a_filter_that_changed_refuses_the_pair"),
     ),
     Row(
         32,
@@ -312,7 +342,8 @@ ROWS: tuple[Row, ...] = (
         "Not placed; it works again when the market does",
         "wire",
         _in(_REFUSED, "test_fault_32_a_halted_market_refuses_orders")
-        + _in(_ENGINE, "test_fault_32_a_leg_on_a_halted_market_is_made_up_for"),
+        + _in(_ENGINE, "test_fault_32_a_leg_on_a_halted_market_is_made_up_for")
+        + _in(_PAIRS, "test_fault_32_a_halted_market_refuses_the_pair"),
     ),
     Row(
         33,
@@ -324,7 +355,8 @@ ROWS: tuple[Row, ...] = (
             "test_fault_33_an_exchange_that_takes_cancellations_only_is_still_asked_and_told",
             "test_fault_33_maintenance_proves_nothing_about_any_order",
             "test_fault_33_a_cancellation_in_maintenance_proves_nothing",
-        ),
+        )
+        + _in(_PAIRS, "test_fault_33_maintenance_proves_nothing_about_a_pair_that_stands_or_is_sent"),
     ),
     Row(
         34,
@@ -332,7 +364,8 @@ ROWS: tuple[Row, ...] = (
         "Not placed; twice in a row, the account is stopped with the exchange's reason, and can still be read",
         "wire",
         _in(_REFUSED, "test_fault_34_a_restricted_account_is_stopped_with_the_reason_and_can_be_asked")
-        + _in(_ENGINE, "test_fault_34_a_leg_of_a_restricted_account_is_made_up_for"),
+        + _in(_ENGINE, "test_fault_34_a_leg_of_a_restricted_account_is_made_up_for")
+        + _in(_PAIRS, "test_fault_34_a_restricted_account_places_no_pair"),
     ),
     Row(
         35,
@@ -344,14 +377,16 @@ ROWS: tuple[Row, ...] = (
             "test_fault_35_a_revoked_key_is_not_taken_for_an_answer_about_orders",
             "test_fault_35_an_address_that_is_not_allowed_places_nothing",
         )
-        + _in(_ENGINE, "test_fault_35_an_account_whose_key_is_gone_trades_no_more"),
+        + _in(_ENGINE, "test_fault_35_an_account_whose_key_is_gone_trades_no_more")
+        + _in(_PAIRS, "test_fault_35_a_revoked_key_is_no_answer_about_a_pair"),
     ),
     Row(
         36,
         "The key may only read",
         "Not placed; orders are still asked about",
         "wire",
-        _in(_REFUSED, "test_fault_36_a_key_that_may_only_read_still_reads"),
+        _in(_REFUSED, "test_fault_36_a_key_that_may_only_read_still_reads")
+        + _in(_PAIRS, "test_fault_36_a_key_that_may_only_read_still_tells_of_the_pair"),
     ),
     Row(
         37,
@@ -433,7 +468,8 @@ ROWS: tuple[Row, ...] = (
         "Asking, or the next sweep, finds it",
         "wire",
         _in(_EVENTS, "test_fault_45_a_fill_that_was_left_out_is_found_by_asking")
-        + _in(_STREAMS, "test_fault_45_a_fill_lost_before_a_cut_is_told_by_the_sweep"),
+        + _in(_STREAMS, "test_fault_45_a_fill_lost_before_a_cut_is_told_by_the_sweep")
+        + _in(_PAIRS, "test_fault_45_a_fill_that_the_stream_leaves_out_is_found_by_the_sweep"),
     ),
     Row(
         46,
@@ -518,7 +554,8 @@ ROWS: tuple[Row, ...] = (
         "The connection is reset in the middle of an answer",
         "Unknown, then adopted",
         "wire",
-        _in(_LOST, "test_fault_54_a_connection_reset_in_the_middle_of_the_answer_proves_nothing"),
+        _in(_LOST, "test_fault_54_a_connection_reset_in_the_middle_of_the_answer_proves_nothing")
+        + _in(_PAIRS, "test_fault_54_a_connection_reset_in_the_middle_of_a_pairs_answer_proves_nothing"),
     ),
     Row(
         55,
@@ -547,7 +584,8 @@ ROWS: tuple[Row, ...] = (
         _in(_KILLS, "test_fault_57_and_58_kills_at_any_moment_lose_nothing_and_send_nothing_twice")
         + _in(_SIMULATION, "test_a_process_dies_at_every_point")
         + _in(_POINTS, "test_an_engine_killed_on_a_trades_path_is_recovered_from")
-        + _in(_TAKEOVER, "test_a_killed_hosts_owner_is_taken_over_once_its_lease_has_run_out"),
+        + _in(_TAKEOVER, "test_a_killed_hosts_owner_is_taken_over_once_its_lease_has_run_out")
+        + _in(_KILLS, "test_fault_57_kills_leave_trades_by_hand_entered_once_protected_and_closed_as_asked"),
     ),
     Row(
         58,
@@ -625,6 +663,7 @@ ROWS: tuple[Row, ...] = (
             _CRASH,
             "test_fault_66_a_deadlock_is_tried_again_and_booked_once",
             "test_fault_66_a_repair_in_a_deadlock_is_made_durable_once",
+            "test_fault_66_an_intent_in_a_deadlock_is_unfolded_once",
             "test_fault_66_an_intent_that_the_database_undid_is_tried_a_few_times",
             "test_fault_66_another_refusal_of_the_database_is_not_tried_again",
         ),
@@ -687,11 +726,11 @@ ROWS: tuple[Row, ...] = (
 
 def lines() -> Iterator[str]:
     """Yield the catalogue as a Markdown table."""
-    yield "| # | fault | what must happen | level | tests |"
-    yield "|---|---|---|---|---|"
+    yield "| # | fault | what must happen | level | orders by | tests |"
+    yield "|---|---|---|---|---|---|"
     for row in ROWS:
         tests = "<br>".join(f"`{test}`" for test in row.tests)
-        yield f"| {row.number} | {row.fault} | {row.expected} | {row.level} | {tests} |"
+        yield f"| {row.number} | {row.fault} | {row.expected} | {row.level} | {row.paths} | {tests} |"
 
 
 if __name__ == "__main__":

@@ -20,24 +20,23 @@ from tests.exchanges.test_feeds_simulator import (
     running,
     spec,
 )
-from tests.exchangesim.simulator import Simulator
-from tests.faults.wire import shared_simulator  # noqa: F401
+from tests.exchangesim.simulator import Simulator, every_exchange  # noqa: F401
 from trading.clock import SystemClock
 from trading.exchanges.registry import feed_factory
 from trading.exchanges.streaming import SocketFeed
 from trading.marketdata.book import Book
 from trading.marketdata.hub import MarketHub, MarketState
 
-BIDS = {"binance": "b", "okx": "bids", "bybit": "b"}
+BIDS = {"binance": "b", "binanceusdm": "b", "okx": "bids", "bybit": "b"}
 
 
 @pytest.fixture
-def simulator(shared_simulator: Simulator) -> Iterator[Simulator]:  # noqa: F811
-    shared_simulator.clear_faults()
+def simulator(every_exchange: Simulator) -> Iterator[Simulator]:  # noqa: F811
+    every_exchange.clear_faults()
     for name in EXCHANGES:
-        freeze(shared_simulator, name, False)
-    yield shared_simulator
-    shared_simulator.clear_faults()
+        freeze(every_exchange, name, False)
+    yield every_exchange
+    every_exchange.clear_faults()
 
 
 class Followed:
@@ -135,7 +134,7 @@ async def test_fault_47_an_old_message_told_again_does_not_spoil_the_book(simula
 @pytest.mark.parametrize("name", EXCHANGES)
 async def test_fault_48_a_crossed_book_is_not_reported(simulator: Simulator, name: str) -> None:
     async with followed(simulator, name) as it:
-        far = str(int(Decimal(simulator.market(name, "BTC/USDT")["last"]) * 2))
+        far = str(int(Decimal(simulator.market(name, market(name).symbol)["last"]) * 2))
         level = [far, "1", "0", "1"] if name == "okx" else [far, "1"]
         it.on_book("edit", set={BIDS[name]: [level]})
         await until(lambda: it.count("crossed") >= 1 or it.sink.status(it.book.key) != "live", say=it.say)
@@ -145,8 +144,8 @@ async def test_fault_48_a_crossed_book_is_not_reported(simulator: Simulator, nam
 @pytest.mark.parametrize("name", EXCHANGES)
 async def test_fault_48_a_book_with_an_empty_side_is_not_traded_on(simulator: Simulator, name: str) -> None:
     async with in_hub(simulator, name) as (hub, state):
-        ask = str(simulator.market(name, "BTC/USDT")["asks"][0][0])
-        simulator.set_book(name, "BTC/USDT", bids=[], asks=[(ask, "1")])
+        ask = str(simulator.market(name, market(name).symbol)["asks"][0][0])
+        simulator.set_book(name, market(name).symbol, bids=[], asks=[(ask, "1")])
         await until(lambda: not hub.tradable(state, 60_000))
         freeze(simulator, name, False)
         await until(lambda: hub.tradable(state, 2_000), say=hub.counters)
@@ -187,8 +186,13 @@ async def test_fault_51_an_absurd_price_is_refused(simulator: Simulator, name: s
 
 @pytest.mark.parametrize(
     ("name", "action"),
-    # Bybit closes connections without a notice.
-    [(name, action) for name in EXCHANGES for action in ("close", "notice") if (name, action) != ("bybit", "notice")],
+    # Bybit and Binance USD-M close connections without a notice.
+    [
+        (name, action)
+        for name in EXCHANGES
+        for action in ("close", "notice")
+        if action == "close" or name not in {"bybit", "binanceusdm"}
+    ],
 )
 async def test_fault_42_market_data_outlives_the_end_of_its_connection(
     simulator: Simulator, name: str, action: str

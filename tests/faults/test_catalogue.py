@@ -7,7 +7,8 @@ import re
 from functools import cache
 
 from tests.exchangesim.simulator import ROOT
-from tests.faults.catalogue import COUNT, LEVELS, ROWS
+from tests.faults.catalogue import BOTH_PATHS, COUNT, LEVELS, ROWS
+from tests.faults.wire import NAMES, WAYS
 
 NUMBERED = re.compile(r"test_fault_(\d\d)_")
 FOLDERS = ("crash", "engine", "execution", "faults", "host")
@@ -50,3 +51,15 @@ def test_every_numbered_test_is_in_its_row() -> None:
         if (number := NUMBERED.match(name))
     }
     assert found <= listed
+
+
+def test_every_fault_of_an_order_is_gone_through_on_both_paths() -> None:
+    assert set(WAYS) == {*NAMES, *(f"{name}-{how}" for name in NAMES for how in ("websocket", "ccxt"))}
+    orders = {*range(1, 40), *range(41, 46), *range(53, 57), 71}  # with the private streams, network and clock
+    assert [row.number for row in ROWS if row.number in orders and not row.paths] == []
+
+
+def test_the_files_said_to_go_through_both_paths_do() -> None:
+    for path in BOTH_PATHS:
+        text = (ROOT / path).read_text()
+        assert "shared_rig" in text or 'params=["rest", "websocket"]' in text, path

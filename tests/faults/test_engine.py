@@ -13,7 +13,6 @@ import msgspec
 import pytest
 
 from tests.engine.test_engine_simulated import Stage, staged
-from tests.exchanges.venue_rig import ORDER_OPERATIONS
 from tests.exchangesim.simulator import Simulator
 from tests.faults.wire import shared_simulator  # noqa: F401
 from trading.execution.resolver import Patience
@@ -21,6 +20,13 @@ from trading.messages import OrderState, TradeRecord, TradeState
 
 D = Decimal
 SHORT_ABSENCE = 0.8  # seconds; the windows themselves are looked at in test_lost_orders
+
+
+@pytest.fixture(params=["rest", "websocket"], autouse=True)
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """How orders leave."""
+    monkeypatch.setattr(Stage, "path", request.param)
+    return str(request.param)
 
 
 def pair_of(name: str) -> tuple[str, str]:
@@ -31,7 +37,7 @@ def pair_of(name: str) -> tuple[str, str]:
 def on_order(stage: Stage, kind: str, **parameters: Any) -> None:
     name = stage.pair[0]
     stage.simulator.fault(
-        kind, exchange=name, operation=ORDER_OPERATIONS[name], api_key=stage.keys[name].api_key, count=1,
+        kind, exchange=name, operation=stage.place_operation(name), api_key=stage.keys[name].api_key, count=1,
         parameters=parameters,
     )  # fmt: skip
 
@@ -160,7 +166,7 @@ async def test_fault_10_a_leg_refused_for_a_rate_limit_is_made_up_for(
 ) -> None:
     async with staged(shared_simulator, ("okx", "bybit")) as stage:
         shared_simulator.fault(
-            "throttle", exchange="okx", operation=ORDER_OPERATIONS["okx"], parameters={"retry_after": 30}
+            "throttle", exchange="okx", operation=stage.place_operation("okx"), parameters={"retry_after": 30}
         )
         await made_up_for(stage)
 
@@ -184,7 +190,7 @@ async def test_fault_34_a_leg_of_a_restricted_account_is_made_up_for(
         shared_simulator.fault(
             "refuse",
             exchange="binance",
-            operation=ORDER_OPERATIONS["binance"],
+            operation=stage.place_operation("binance"),
             parameters={"reason": "account_restricted"},
         )
         await made_up_for(stage)

@@ -55,7 +55,8 @@ async def test_fault_41_a_connection_that_is_cut_is_replaced(rig: Rig) -> None: 
     await ends_and_comes_back(rig, "cut")
 
 
-@pytest.mark.parametrize("shared_rig", ["binance", "okx"], indirect=True)  # Bybit closes connections without one
+# Bybit closes connections without one.
+@pytest.mark.parametrize("shared_rig", ["binance", "okx", "binance-websocket", "okx-websocket"], indirect=True)
 async def test_fault_42_a_notice_of_the_end_is_acted_on(rig: Rig) -> None:  # noqa: F811
     await ends_and_comes_back(rig, "notice")
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from tests.exchanges.venue_rig import ORDER_OPERATIONS, WAIT_SECONDS, Rig
+from tests.exchanges.venue_rig import CCXT_WAYS, WAIT_SECONDS, Rig
 from tests.exchangesim.simulator import Simulator, running_simulator
 from trading.clock import SystemClock
 from trading.exchanges.addresses import Addresses
@@ -23,11 +23,8 @@ from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome, Place
 
 D = Decimal
 NAMES = ("binance", "okx", "bybit")
-CANCEL_OPERATIONS = {
-    "binance": "DELETE /api/v3/order",
-    "okx": "POST /api/v5/trade/cancel-order",
-    "bybit": "POST /v5/order/cancel",
-}
+# Every fault of an order is gone through on each of the ways orders leave.
+WAYS = (*NAMES, *(f"{name}-websocket" for name in NAMES), *CCXT_WAYS)
 # Which private events tell of a new order, and which of an execution: operation and a text they hold.
 NEW_EVENTS = {
     "binance": {"operation": "executionReport", "contains": '"x":"NEW"'},
@@ -54,10 +51,10 @@ def shared_simulator() -> Iterator[Simulator]:
         yield running
 
 
-@pytest_asyncio.fixture(params=NAMES, scope="module", loop_scope="module")
+@pytest_asyncio.fixture(params=WAYS, scope="module", loop_scope="module")
 async def shared_rig(request: pytest.FixtureRequest, shared_simulator: Simulator) -> AsyncIterator[Rig]:
-    """One started venue an exchange, for a whole module: making one costs a second."""
-    made = await Rig.make(shared_simulator, request.param)
+    """One started venue a way, for a whole module: making one costs a second."""
+    made = await Rig.of(shared_simulator, request.param)
     yield made
     await made.close()
 
@@ -69,6 +66,7 @@ async def rig(shared_rig: Rig) -> AsyncIterator[Rig]:
     shared_rig.show_book()
     rest(shared_rig)
     await come_back(shared_rig)
+    await shared_rig.on_its_path()
     yield shared_rig
     shared_rig.simulator.clear_faults()
 
@@ -99,9 +97,9 @@ async def probe_key(rig: Rig) -> None:
 
 async def measure_clock(rig: Rig) -> None:
     """Measure the exchange's clock now."""
-    offset = (await rig.venue._ask_time()).value
+    offset = (await rig.venue._time.ask()).value
     assert offset is not None
-    rig.venue._learn_offset(offset)
+    rig.venue._time.learn(offset)
 
 
 class Followed:
@@ -128,7 +126,11 @@ class Followed:
         return self.order
 
     async def send(self) -> PlaceResult:
-        result = self.result = await self.rig.venue.place(self.intent)
+        return self.answered(await self.rig.venue.place(self.intent))
+
+    def answered(self, result: PlaceResult) -> PlaceResult:
+        """Take what the exchange has answered to it."""
+        self.result = result
         self.take(
             OrderEvent(
                 account_id=self.intent.account_id,
@@ -230,4 +232,4 @@ def in_engine(rig: Rig, kind: str, **parameters: Any) -> None:
 
 
 def place_calls(rig: Rig) -> str:
-    return ORDER_OPERATIONS[rig.name]
+    return rig.place_operation

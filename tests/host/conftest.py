@@ -50,17 +50,18 @@ async def threads(transactional_db: None) -> AsyncIterator[DatabaseThreads]:
 @pytest_asyncio.fixture
 async def make_store(threads: DatabaseThreads) -> AsyncIterator[Callable[..., DjangoStore]]:
     """Return a function that makes a running store for an owner and a token."""
-    writers: list[asyncio.Task[None]] = []
+    writers: dict[DjangoStore, asyncio.Task[None]] = {}
 
     def make(owner_id: int, token: int, clock: Any = None, fenced_in: float = 60.0) -> DjangoStore:
         clock = clock or SystemClock()
         lease = Lease(owner_id, token, clock.monotonic_ns() + int(fenced_in * 1e9), clock)
         store = DjangoStore(lease=lease, clock=clock, commits=threads, writes=threads)
-        writers.append(asyncio.create_task(store.run()))
+        writers[store] = asyncio.create_task(store.run())
         return store
 
+    make.writers = writers  # type: ignore[attr-defined]
     yield make
-    for writer in writers:
+    for writer in writers.values():
         writer.cancel()
         with suppress(asyncio.CancelledError):
             await writer

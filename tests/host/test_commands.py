@@ -12,19 +12,23 @@ import pytest
 import pytest_asyncio
 
 from bots.engine_host import owner as owner_module
+from bots.engine_host.commands import CommandRunner
 from bots.models import Bot, Command, Difference, Exchange, ExchangeAccount, Order, Trade
 from bots.services.bots import bot_start
+from bots.services.commands import command_create, commands_pending
 from bots.services.differences import difference_adopt, difference_dismiss, reconcile_request
 from bots.services.disputes import order_adopt, order_mark_absent
 from bots.services.events import events_apply
 from bots.services.leases import lease_release
 from bots.services.ledger_sums import ledger_balances
-from bots.services.trades import trade_commit
+from tests.bots.durable import trade_commit
 from tests.exchangesim.simulator import Simulator, shared_simulator  # noqa: F401
 from tests.host.test_host import eventually, hosting, observed  # noqa: F401
 from trading.config import Credentials, ExchangeSpec
 from trading.exchanges.binance.venue import BinanceDialect
 from trading.exchanges.ccxt_client import make_client
+from trading.execution.memory_store import MemoryStore
+from trading.execution.tickets import Opened
 from trading.messages import OrderState
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -234,3 +238,32 @@ async def test_while_an_engine_stops_its_bot_says_how_much_is_unresolved(place, 
     assert last == "1 orders are unresolved"
     states = ExchangeAccount.objects.values_list("observed_state", flat=True)
     await eventually(place.ask, lambda: set(states.all()), {"idle"})
+
+
+async def test_a_command_that_was_answered_since_it_was_read_is_not_carried_out_again(place: Place) -> None:
+    class Refusing:
+        """An engine that refuses what is asked of it, and counts how often it was."""
+
+        times = 0
+
+        async def open_ticket(self, bot_id: int, asked: Any) -> Opened:
+            self.times += 1
+            return Opened(check="limits", refusal="It is too much.")
+
+    payload = {
+        "bot_id": 1, "market": "alpha:BTC/USDT", "account_id": 1, "side": "buy", "quantity": "1", "order": "market",
+    }  # fmt: skip
+    command = await place.ask(
+        command_create, owner_id=place.world.anna.pk, actor=None, kind=Command.Kind.MANUAL_TRADE, payload=payload
+    )
+    engine: Any = Refusing()
+    runner = CommandRunner(engine, MemoryStore(), place.threads)
+    read = await place.ask(commands_pending, owner_id=place.world.anna.pk)
+    assert [one.pk for one in read] == [command.pk]
+    await runner.take(read)
+    await eventually(place.ask, lambda: Command.objects.get(pk=command.pk).status, "failed")
+    while runner._running:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await runner.take(read)
+    await runner.close()
+    assert engine.times == 1

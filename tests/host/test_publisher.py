@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from itertools import pairwise
+from random import Random
 
 import pytest
 from channels.layers import get_channel_layer
 
 from arbplatform.channel_layers import LoopSafeInMemoryChannelLayer
 from bots.engine_host.publisher import ChannelPublisher
+from tests.simulation.loop import VirtualLoop
 from trading.tasks import end_tasks
 
 
@@ -126,6 +130,80 @@ async def test_an_outage_is_logged_once(layer, publisher, caplog) -> None:
     assert len([record for record in caplog.records if "not reached" in record.getMessage()]) == 1
 
 
+class Timed(LoopSafeInMemoryChannelLayer):
+    """A layer that notes when each group was told, by the clock of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[float, str]] = []
+
+    async def group_send(self, group, message):
+        self.told.append((asyncio.get_running_loop().time(), group))
+        await super().group_send(group, message)
+
+    def gaps(self, group: str) -> list[float]:
+        times = [at for at, name in self.told if name == group]
+        return [later - earlier for earlier, later in pairwise(times)]
+
+
+@pytest.fixture
+def virtual() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop(Random(0), step_seconds=0.0)
+    yield loop
+    loop.close()
+
+
+def test_what_happens_alone_waits_a_moment_and_what_keeps_happening_an_interval(virtual: VirtualLoop) -> None:
+    layer = Timed()
+
+    async def scene() -> None:
+        publisher = ChannelPublisher(stream="host-1", layer=layer)
+        running = asyncio.create_task(publisher.run())
+        await asyncio.sleep(5)
+        published_at = virtual.time()
+        publisher.publish(1, "trade", "t", {})
+        for number in range(200):  # a second of quotes
+            publisher.publish(None, "quote", "a", {"n": number})
+            await asyncio.sleep(0.005)
+        await asyncio.sleep(1)
+        await end_tasks((running,), again=0.05)
+        [alone] = [at for at, group in layer.told if group == "live.owner.1"]
+        assert alone - published_at == pytest.approx(publisher.gather_seconds)
+        gaps = layer.gaps("live.public")
+        assert len(gaps) >= 8
+        assert min(gaps) >= publisher.interval_seconds - publisher.gather_seconds / 2
+        assert max(gaps) <= publisher.interval_seconds + publisher.gather_seconds
+
+    virtual.run_until_complete(scene())
+
+
+def test_owners_whose_news_come_apart_are_told_apart(virtual: VirtualLoop) -> None:
+    layer = Timed()
+
+    async def scene() -> None:
+        publisher = ChannelPublisher(stream="host-1", layer=layer)
+        running = asyncio.create_task(publisher.run())
+        for turn in range(3):
+            for owner in range(10):
+                publisher.publish(owner, "health", str(owner), {"turn": turn})
+                await asyncio.sleep(0.1)
+        await end_tasks((running,), again=0.05)
+        assert len({round(at, 3) for at, _ in layer.told}) == len(layer.told)
+
+    virtual.run_until_complete(scene())
+
+
+async def test_one_owners_flood_costs_no_other_owners_news(layer, publisher) -> None:
+    ben = await page(layer, "live.owner.2")
+    publisher.max_waiting = 3
+    publisher.publish(2, "bot", "8", {"name": "Ben's"})
+    for number in range(10):
+        publisher.publish(1, "bot", str(number), {})
+    await publisher.flush()
+    assert await ben.items() == [("bot", "8", {"name": "Ben's"})]
+    assert publisher.dropped == 8
+
+
 @pytest.mark.services
 async def test_it_ends_while_it_sends_through_redis() -> None:
     # A cancellation that meets a send is lost in redis-py's use of asyncio.wait_for (Python 3.11): without a second
@@ -133,7 +211,7 @@ async def test_it_ends_while_it_sends_through_redis() -> None:
     layer = get_channel_layer()
     for number in range(60):
         publisher = ChannelPublisher(stream=f"host-{number}", layer=layer)
-        publisher.interval_seconds = 0.0
+        publisher.interval_seconds = publisher.gather_seconds = 0.0
         running = asyncio.create_task(publisher.run())
         feeding = asyncio.create_task(keep_publishing(publisher))
         await asyncio.sleep(0.002 + number / 30_000)

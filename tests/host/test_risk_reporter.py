@@ -15,9 +15,8 @@ from channels.layers import channel_layers, get_channel_layer
 from bots.engine_host import host as host_module
 from bots.engine_host.host import EngineHost
 from bots.engine_host.risk import RiskReporter
-from bots.live_cache import PUBLIC_GROUP
+from bots.live_cache import PUBLIC_GROUP, owner_group
 from bots.live_schema import check_item
-from bots.live_snapshot import owner_group
 from risk.models import CircuitBreaker
 from risk.policy.breakers import SECOND_NS, BreakerEvent, BreakerNews, Scope
 from risk.services import hints

@@ -5,20 +5,37 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from unittest import mock
 
 import pytest
 from django.db import InternalError, OperationalError
+from msgspec import structs
 
 from bots.engine_host import store as store_module
-from bots.models import Balance, Decision, DecisionCount, Fill, LegSlippage, Order, OrderEvent, Trade
+from bots.models import (
+    Balance,
+    Decision,
+    DecisionCount,
+    Fill,
+    JournaledIntent,
+    LegSlippage,
+    Order,
+    OrderEvent,
+    Position,
+    Ticket,
+    Trade,
+)
+from bots.selectors.dashboard import request_progress
 from bots.services import decision_counts, trades
 from bots.services.leases import lease_release
 from tests.bots.test_slippage import leg as slippage_of
+from tests.bots.test_ticket_rows import Place as TicketPlace
 from tests.bots.world import START_NS, D
 from tests.host.conftest import until
-from trading.messages import AccountBalance, OrderState, TradeState
+from trading.messages import AccountBalance, AccountPosition, AccountPositions, OrderState, TradeState
 from trading.ports import LeaseLost, StoreUnavailable
+from trading.tickets import TicketStanding, TicketStep
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 
@@ -45,9 +62,36 @@ def given(world) -> Given:
     return Given(world)
 
 
-async def test_a_committed_trade_is_in_the_database_when_commit_returns(given, make_store, threads) -> None:
+@pytest.fixture
+def ticket(db) -> TicketPlace:
+    return TicketPlace()
+
+
+def held_back(store) -> asyncio.Event:
+    """Let a store unfold nothing before what is returned is set."""
+    go, unfold = asyncio.Event(), store._unfold_one
+
+    async def later(key: str) -> None:
+        await go.wait()
+        await unfold(key)
+
+    store._unfold_one = later
+    return go
+
+
+async def test_a_committed_trade_is_in_the_journal_when_commit_returns_and_unfolded_behind_it(
+    given, make_store, threads
+) -> None:
     store = make_store(given.owner, given.token)
+    go = held_back(store)
     await store.commit_trade(given.trade, given.intents, given.decision)
+    journaled = await threads.run(lambda: list(JournaledIntent.objects.values_list("trade_id", "token")))
+    assert journaled == [(given.trade.trade_id, given.token)]
+    assert await threads.run(Order.objects.count) == 0
+    assert store.waiting == 1
+    go.set()
+    await store.flush()
+    assert await threads.run(JournaledIntent.objects.count) == 0
     states = await threads.run(lambda: list(Order.objects.values_list("state", flat=True)))
     assert states == ["SENDING", "SENDING"]
 
@@ -145,13 +189,47 @@ async def test_a_commit_that_comes_too_late_is_void(given, make_store, threads, 
         with pytest.raises(StoreUnavailable, match="did not commit within"):
             await store.commit_trade(given.trade, given.intents, given.decision)
         go.set()
-        voided = len(given.intents) + 1
+        voided = len(given.intents) + 2  # with the trade, and what there may be to unfold
         await until(lambda: store._recorded == 2 * voided)  # when it was given up, and when it came
         await store.flush()
     causes = await threads.run(
         lambda: set(OrderEvent.objects.filter(to_state="FAILED").values_list("cause", flat=True))
     )
     assert causes == {"never sent: the commit came too late"}
+
+
+async def test_a_ticket_whose_commit_comes_too_late_shows_that_it_failed(
+    ticket: TicketPlace, make_store, threads, monkeypatch
+) -> None:
+    at = ticket.record.opened_ns / 1e9
+    standing = TicketStanding(
+        progress=(
+            TicketStep(step="connecting", state="done", at=at, ms=2.0),
+            TicketStep(step="placing order", state="now", at=at),
+        )
+    )
+    record = structs.replace(ticket.record, standing=standing)
+    store = make_store(ticket.owner.pk, ticket.token)
+    monkeypatch.setattr(store_module, "COMMIT_SECONDS", 0.05)
+    go = threading.Event()
+
+    def slow_commit(**values) -> None:
+        go.wait(10)
+        trades.trade_commit(**values)
+
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, trade_commit=slow_commit)):
+        with pytest.raises(StoreUnavailable):
+            await store.commit_trade(record, [ticket.entry], None)
+        go.set()
+        await until(lambda: store._recorded == 6)  # journal, order and trade, when it was given up, and when it came
+        await store.flush()
+    row = await threads.run(lambda: Ticket.objects.select_related("trade", "command").get())
+    shown = request_progress(row.command, row)
+    assert (shown["step"], shown["message"]) == ("failed", "never sent: the commit came too late")
+    assert [(step["step"], step["state"]) for step in shown["steps"]] == [
+        ("connecting", "done"), ("placing order", "failed"), ("failed", "failed"),
+    ]  # fmt: skip
+    assert shown["steps"][1]["ms"] > 0
 
 
 async def test_after_an_outage_everything_that_waited_is_written(given, make_store, threads) -> None:
@@ -195,6 +273,35 @@ async def test_too_many_waiting_events_mean_no_new_trades(given, make_store, mon
         store.record_event(given.filled(0), OrderState.FILLED)
     with pytest.raises(StoreUnavailable, match="the limit is 3"):
         await store.commit_trade(given.trade, given.intents, given.decision)
+
+
+async def test_too_many_waiting_intents_mean_no_new_trades(given, make_store, monkeypatch) -> None:
+    monkeypatch.setattr(store_module, "MAX_WAITING_INTENTS", 0)
+    store = make_store(given.owner, given.token)
+    go = held_back(store)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    with pytest.raises(StoreUnavailable, match="1 journaled intents wait to be written; the limit is 0"):
+        await store.commit_trade(given.trade, given.intents, given.decision)
+    go.set()
+
+
+async def test_what_is_told_is_written_though_trades_keep_coming(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    await store.flush()
+    unfold = store._unfold_one
+
+    async def and_there_is_another(key: str) -> None:
+        await unfold(key)
+        store._journal(given.intents)
+
+    store._unfold_one = and_there_is_another
+    store._journal(given.intents)
+    store.record_event(given.filled(0), OrderState.FILLED)
+    await until(lambda: not store._events)
+    store._unfold_one = unfold
+    await store.flush()
+    assert await threads.run(Fill.objects.count) == 1
 
 
 async def test_open_trades_come_back_with_their_orders_and_fills(given, make_store) -> None:
@@ -273,6 +380,7 @@ async def test_a_former_holders_word_on_a_trade_comes_too_late(given, make_store
         return given.world.lease(given.world.anna, "host-2")
 
     present = make_store(given.owner, await threads.run(take_over))
+    assert len(await present.open_trades()) == 1
     closed = given.world.trade(given.bot, trade_id=given.trade.trade_id, state=TradeState.CLOSED, closed_ns=START_NS)
     present.record_trade(closed)
     await present.flush()
@@ -344,3 +452,125 @@ async def test_what_a_trade_would_have_earned_later_is_added_to_its_decision(giv
     store.record_later_profit("no-trade", 1.0)
     await store.flush()
     assert await threads.run(lambda: Decision.objects.get().later_profit) == -1.25
+
+
+async def test_of_an_accounts_readings_of_positions_the_newest_is_written_once(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    intent = given.intents[0]
+    with mock.patch.object(
+        store_module.positions, "positions_apply", wraps=store_module.positions.positions_apply
+    ) as apply:
+        for seconds, quantity in enumerate(("1", "2", "3")):
+            held = AccountPosition(market=intent.market, side="both", quantity=D(quantity))
+            at_ns = START_NS + seconds * 10**9
+            store.record_positions(AccountPositions(account_id=intent.account_id, positions=(held,), received_ns=at_ns))
+        await store.flush()
+    assert apply.call_count == 1
+    assert await threads.run(lambda: [row.quantity for row in Position.objects.all()]) == [D(3)]
+
+
+# -- the journal ----------------------------------------------------------------------------------------------------
+
+
+async def stopped(store, make_store) -> None:
+    """Let a store's process be gone: nothing of it is written any more."""
+    make_store.writers[store].cancel()
+    with suppress(asyncio.CancelledError):
+        await make_store.writers[store]
+
+
+def passed_on(given) -> int:
+    """Let another host take the owner's lease; returns the new token."""
+    lease_release(owner_id=given.owner, holder="host-1", token=given.token)
+    return given.world.lease(given.world.anna, "host-2")
+
+
+async def test_what_a_process_left_in_the_journal_is_taken_up_as_sent_perhaps(given, make_store, threads) -> None:
+    former = make_store(given.owner, given.token)
+    await former.commit_trade(given.trade, given.intents, given.decision)
+    await stopped(former, make_store)
+    assert await threads.run(lambda: (JournaledIntent.objects.count(), Order.objects.count())) == (1, 0)
+    present = make_store(given.owner, await threads.run(lambda: passed_on(given)))
+    ((trade, orders),) = await present.open_trades()
+    assert trade.trade_id == given.trade.trade_id
+    assert [state for _, state, _ in orders] == ["SENDING", "SENDING"]
+    known = await present.known_orders()
+    assert {order.client_order_id for order in known} == {intent.client_order_id for intent in given.intents}
+    assert await threads.run(lambda: set(Order.objects.values_list("lease_token", flat=True))) == {given.token}
+
+
+async def test_a_former_holder_that_unfolds_late_finds_it_done(given, make_store, threads) -> None:
+    former = make_store(given.owner, given.token)
+    go = held_back(former)
+    await former.commit_trade(given.trade, given.intents, given.decision)
+    former.record_event(given.filled(0), OrderState.FILLED)
+    present = make_store(given.owner, await threads.run(lambda: passed_on(given)))
+    assert len(await present.open_trades()) == 1
+    go.set()
+    await former.flush()
+    assert await threads.run(lambda: (Trade.objects.count(), Order.objects.count())) == (1, 2)
+    assert await threads.run(Fill.objects.count) == 1  # a fact, whoever tells it
+    assert former.refused == 0
+
+
+async def test_what_is_told_of_an_order_waits_until_it_is_unfolded(given, make_store, threads) -> None:
+    store = make_store(given.owner, given.token)
+    away = mock.Mock(side_effect=StoreUnavailable("gone"))
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, intent_unfold=away)):
+        await store.commit_trade(given.trade, given.intents, given.decision)
+        store.record_event(given.filled(0), OrderState.FILLED)
+        store.record_trade(structs.replace(given.trade, state=TradeState.REPAIRING))
+        await until(lambda: bool(store.failing))
+        assert store.waiting == 3
+        with pytest.raises(StoreUnavailable, match="records wait"):
+            await store.commit_trade(given.trade, given.intents, given.decision)
+    await store.flush(60)
+    assert await threads.run(Fill.objects.count) == 1
+    assert await threads.run(lambda: Trade.objects.get().state) == "REPAIRING"
+    assert store.refused == 0
+
+
+async def test_what_is_told_of_a_trade_during_its_commit_is_not_undone_by_unfolding_that(
+    given, make_store, threads
+) -> None:
+    store = make_store(given.owner, given.token)
+    await store.commit_trade(given.trade, given.intents, given.decision)
+    await store.flush()
+    first = given.intents[0]
+    repair = structs.replace(first, attempt=1, client_order_id=f"{first.client_order_id}r")
+    repairing = structs.replace(given.trade, state=TradeState.REPAIRING, reason="one leg is missing")
+    go, run = asyncio.Event(), store._commits.run
+
+    async def answer_late(work) -> object:
+        done = await run(work)
+        await go.wait()
+        return done
+
+    with mock.patch.object(store, "_commits", mock.Mock(run=answer_late)):
+        committing = asyncio.create_task(store.commit_repair(repairing, repair))
+        async with asyncio.timeout(60):
+            while not await threads.run(JournaledIntent.objects.count):  # noqa: ASYNC110 (it waits for a database)
+                await asyncio.sleep(0.01)
+        store.record_trade(structs.replace(repairing, reason="another one is missing"))
+        await store.flush(60)  # written before the commit is over
+        assert await threads.run(lambda: Trade.objects.get().reason) == "another one is missing"
+        go.set()
+        await committing
+    await store.flush(60)
+    assert await threads.run(lambda: Trade.objects.get().reason) == "another one is missing"
+    assert await threads.run(Order.objects.count) == 3
+
+
+async def test_an_intent_that_can_t_be_unfolded_stays_and_holds_up_nobody(given, make_store, threads, caplog) -> None:
+    store = make_store(given.owner, given.token)
+    broken = mock.Mock(side_effect=ValueError("a bug"))
+    with mock.patch.object(store_module, "trades", mock.Mock(wraps=trades, intent_unfold=broken)):
+        await store.commit_trade(given.trade, given.intents, given.decision)
+        await store.flush()
+    assert store.refused == 1
+    assert "stays in the journal: a bug" in caplog.text
+    other = given.world.trade(given.bot, given.token)
+    await store.commit_trade(other, await threads.run(lambda: given.world.intents(given.bot, other)), None)
+    await store.flush()
+    assert await threads.run(lambda: list(Trade.objects.values_list("trade_id", flat=True))) == [other.trade_id]
+    assert await threads.run(JournaledIntent.objects.count) == 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 from channels.db import database_sync_to_async
@@ -21,18 +22,25 @@ Connect = Callable[..., Awaitable["Page"]]
 class Page:
     """A page's end of the socket. Every frame it receives is checked against the schema and its number."""
 
-    def __init__(self, communicator: WebsocketCommunicator) -> None:
+    def __init__(self, communicator: WebsocketCommunicator, check: Callable[..., Any]) -> None:
         self._communicator = communicator
+        self._check = check
         self._sequence = 0
+        self.raw = ""  # the last frame as it came
 
     async def frame(self, kind: str | None = None):
         """Return the data of the next frame, or of the next frame of one kind."""
+        return (await self.named_frame(kind))[1]
+
+    async def named_frame(self, kind: str | None = None):
+        """Return type and data of the next frame, or of the next frame of one kind."""
         while True:
-            frame, data = check_frame(await self._communicator.receive_from(PATIENCE_SECONDS))
+            self.raw = await self._communicator.receive_from(PATIENCE_SECONDS)
+            frame, data = self._check(self.raw)
             assert frame.sequence == self._sequence + 1
             self._sequence = frame.sequence
             if kind is None or frame.type == kind:
-                return data
+                return frame.type, data
 
     async def item(self, kind: str) -> dict:
         """Return the data of the next item of a kind."""
@@ -80,21 +88,27 @@ async def connect(transactional_db: None) -> AsyncIterator[Connect]:
 
     pages: list[Page] = []
 
-    async def open_page(user: AbstractBaseUser | None, query: str = "", *, client: Client | None = None) -> Page:
+    async def open_page(
+        user: AbstractBaseUser | None,
+        query: str = "",
+        *,
+        client: Client | None = None,
+        path: str = "/ws/live/",
+        check: Callable[..., Any] = check_frame,
+    ) -> Page:
         client = client or Client()
         if user is not None:
             await database_sync_to_async(client.force_login)(user)
         cookies = "; ".join(f"{name}={morsel.value}" for name, morsel in client.cookies.items())
         assert user is None or settings.SESSION_COOKIE_NAME in cookies
         headers = [(b"cookie", cookies.encode()), (b"origin", b"http://localhost"), (b"host", b"localhost")]
-        communicator = WebsocketCommunicator(application, f"/ws/live/{query}", headers=headers)
+        communicator = WebsocketCommunicator(application, f"{path}{query}", headers=headers)
         accepted, _ = await communicator.connect(timeout=10)
         assert accepted
-        pages.append(Page(communicator))
+        pages.append(Page(communicator, check))
         return pages[-1]
 
     yield open_page
     for page in pages:
         await page.leave()
-    for task in live_cache._listeners.values():
-        task.cancel()
+    live_cache.stop_listening()

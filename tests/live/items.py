@@ -7,9 +7,8 @@ from typing import Any
 
 from channels.layers import get_channel_layer
 
-from bots.live_cache import PUBLIC_GROUP
+from bots.live_cache import PUBLIC_GROUP, owner_group
 from bots.live_schema import check_item
-from bots.live_snapshot import owner_group
 
 
 def item(kind: str, key: str, data: dict[str, Any]) -> dict[str, Any]:
@@ -119,6 +118,27 @@ def trade(
         "legs": [leg(0, "buy", "okx-sim", "50000.5"), leg(1, "sell", "binance-sim", "50031.75", state=second)],
     }
     return item("trade", trade_id, data)
+
+
+def pair(trade_id: str = "pair-1", *, state: str = "HOLDING", mode: str = "paper", **figures: Any) -> dict[str, Any]:
+    """A trade that holds spot on one exchange against a perpetual on another."""
+    told = trade(trade_id, state=state, profit=None, mode=mode)
+    told["data"]["pair"] = {
+        "spot": "okx-sim:BTC/USDT",
+        "perp": "binance-sim:BTC/USDT:USDT",
+        "held": "0.01",
+        "spot_price": "50000.5",
+        "perp_price": "50500",
+        "entry_bps": "69.87",
+        "exit_bps": "-4.25",
+        "exit_at": time.time(),
+        "funding": "0.125",
+        "is_estimated": mode == "paper",
+        "liquidation_bps": 4_512.5,
+        "closing": "",
+        **figures,
+    }
+    return told
 
 
 async def publish(*items: dict[str, Any], owner: int | None = None, **numbering: Any) -> None:

@@ -7,18 +7,21 @@ import time
 
 import pytest
 from channels.db import database_sync_to_async
+from channels.layers import channel_layers
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.test import Client
 
-from bots import selectors
-from bots.consumers import (
+from arbplatform.channel_layers import LoopSafeInMemoryChannelLayer
+from bots import live_cache, selectors
+from bots.consumers import LiveConsumer
+from bots.live_socket import (
     MAX_INPUT_CHARACTERS,
     MAX_INPUTS_PER_WINDOW,
     NOT_ALLOWED,
     SIGNED_OUT,
     TOO_MANY_MESSAGES,
-    LiveConsumer,
+    TRY_AGAIN_LATER,
 )
 from bots.selectors.live import TRADES
 from tests.live.conftest import Connect
@@ -298,3 +301,24 @@ async def test_the_operators_own_desk_is_shown_when_none_is_asked_for(connect: C
     page = await connect(operator)
     assert (await page.frame("connected")).owner == "olga"
     assert (await page.frame("snapshot")).bots == []
+
+
+async def test_a_page_that_left_is_told_nothing_more(desk: Desk, connect: Connect) -> None:
+    page = await connect(desk.user)
+    await page.frame("snapshot")
+    [listener] = live_cache._ear().owner(desk.user.pk)._listeners
+    assert isinstance(listener, LiveConsumer)
+    await page.leave()
+    assert not live_cache._ear().owner(desk.user.pk)._listeners
+    assert not live_cache._ear().public()._listeners
+
+
+class AwayLayer(LoopSafeInMemoryChannelLayer):
+    async def group_add(self, group: str, channel: str) -> None:
+        raise ConnectionError("no route to the layer")
+
+
+async def test_without_a_channel_layer_the_page_is_sent_away_to_poll(desk: Desk, connect: Connect) -> None:
+    channel_layers.backends["default"] = AwayLayer()
+    page = await connect(desk.user)
+    assert await page.closed() == TRY_AGAIN_LATER

@@ -50,6 +50,12 @@ def test_every_kind_is_documented_with_all_its_fields() -> None:
         assert sorted(documented) == sorted(expected), kind
 
 
+def test_a_pair_is_documented_with_all_its_fields() -> None:
+    rows = table(columns=2, header="| field | data |")
+    documented = re.findall(r"[a-z_]+", " ".join(rows))
+    assert sorted(documented) == sorted(fields(live_schema.Pair))
+
+
 def test_every_frame_is_documented_with_all_its_fields() -> None:
     rows = table(columns=2, header="| type | data |")
     assert list(rows) == list(FRAME_TYPES)

@@ -63,7 +63,7 @@ def test_signing_out_is_a_post_and_ends_the_session(page: Client) -> None:
     assert page.get("/live/").status_code == 302
 
 
-@pytest.mark.parametrize("address", ["/live/", "/sign-in/", "/nowhere/"])
+@pytest.mark.parametrize("address", ["/live/", "/desk/", "/desk/trade/?mode=live", "/why/", "/sign-in/", "/nowhere/"])
 def test_no_page_has_inline_script_or_style_and_the_policy_allows_none(page: Client, address: str) -> None:
     answer = page.get(address)
     policy = answer.headers["Content-Security-Policy"]
@@ -155,9 +155,23 @@ def test_a_server_error_has_a_page_that_needs_nothing(page: Client, monkeypatch:
     assert "Something broke" in answer.text
 
 
-def test_every_static_file_a_page_names_is_there(page: Client) -> None:
-    for address in re.findall(r'(?:src|href)="(/static/[^"]+)"', page.get("/live/").text):
+@pytest.mark.parametrize("page_address", ["/live/", "/desk/", "/desk/trade/", "/why/"])
+def test_every_static_file_a_page_names_is_there(page: Client, page_address: str) -> None:
+    addresses = re.findall(r'(?:src|href)="(/static/[^"]+)"', page.get(page_address).text)
+    for address in addresses:
         assert page.get(address).status_code == 200, address
+    assert len(addresses) > 2
+
+
+PAGES = ["/live/", "/desk/", "/desk/trade/", "/desk/rebalancing/", "/why/"]
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_each_page_leads_to_the_others(page: Client, address: str) -> None:
+    shown = page.get(address).text
+    links = re.findall(r'<a class="button quiet" href="([^"]+)"( aria-current="page")?>', shown)
+    assert [link for link, _ in links] == PAGES
+    assert [link for link, current in links if current] == [address]
 
 
 class TestSnapshotForPolling:

@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bots.consumers import PendingItems, input_refusal
+from bots.consumers import PendingItems
+from bots.live_socket import input_refusal
 
 published = st.builds(
     lambda kind, key, value: {"kind": kind, "key": key, "data": {"value": value}},

@@ -278,6 +278,25 @@ async def test_public_trades_are_kept_with_the_market(bench: Bench) -> None:
     assert state.last_trade is trade
 
 
+async def test_public_trades_are_told_to_who_asked_and_a_bug_of_one_stops_no_other(bench: Bench) -> None:
+    heard: list[PublicTrade] = []
+
+    def fail(trade: PublicTrade) -> None:
+        raise ValueError("a bug")
+
+    bench.hub.subscribe(BTC, bench.listen, on_trade=fail)
+    subscription = bench.hub.subscribe(BTC, bench.listen, on_trade=heard.append)
+    bench.hub.subscribe(BTC, bench.listen)
+    trade = PublicTrade(BTC.key, 100.0, 0.5, "buy", 1, 2)
+    bench.hub.on_trade(trade)
+    bench.hub.on_trade(PublicTrade(OTHER.key, 100.0, 0.5, "buy", 1, 2))
+    assert heard == [trade]
+    assert bench.hub.listener_errors == 1
+    bench.hub.unsubscribe(subscription)
+    bench.hub.on_trade(trade)
+    assert heard == [trade]
+
+
 async def test_market_data_of_unsubscribed_markets_is_ignored(bench: Bench) -> None:
     bench.hub.on_top("one:NO/USDT", 1, 1, 2, 1, 0, 0)
     bench.hub.on_book(Book(OTHER))

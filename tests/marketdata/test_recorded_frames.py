@@ -10,6 +10,7 @@ import pytest
 
 from tests.exchanges.feed_frames import assert_sound
 from tests.recordings import recording
+from trading.basis import Funding
 from trading.exchanges.binance.compiled import read_depth_frame
 from trading.exchanges.binance.protocol import MOST_LEVELS, BinanceProtocol
 from trading.exchanges.registry import protocol_for
@@ -53,6 +54,8 @@ class TopSink:
 
     def on_trade(self, trade: PublicTrade) -> None:
         self.counts["trade"] += 1
+
+    def on_funding(self, funding: Funding) -> None: ...
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         self.counts[status] += 1

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from channels.layers import InMemoryChannelLayer
 
 from arbplatform.channel_layers import LoopSafeInMemoryChannelLayer
 
@@ -109,3 +110,52 @@ async def test_leaving_the_last_group_frees_the_channel() -> None:
     await layer.group_discard("g", channel)
     assert layer._loops == {}
     assert layer.groups == {}
+
+
+async def test_what_the_sender_changes_afterwards_reaches_nobody() -> None:
+    layer = LoopSafeInMemoryChannelLayer()
+    channel = await join(layer, "g")
+    message = {"type": "x", "items": [{"n": 1}]}
+    await layer.group_send("g", message)
+    message["items"][0]["n"] = 2
+    assert await layer.receive(channel) == {"type": "x", "items": [{"n": 1}]}
+
+
+async def test_receivers_of_one_loop_share_one_copy(other: LoopThread) -> None:
+    layer = LoopSafeInMemoryChannelLayer()
+    first, second = await join(layer, "g"), await join(layer, "g")
+    loop = asyncio.get_running_loop()
+    for send in (layer.group_send, lambda *sent: loop.run_in_executor(None, other.call, layer.group_send(*sent))):
+        await send("g", {"type": "x"})
+        assert await layer.receive(first) is await layer.receive(second)
+
+
+async def test_a_sender_that_gave_up_waiting_for_a_busy_loop_is_not_told(other: LoopThread) -> None:
+    layer = LoopSafeInMemoryChannelLayer()
+    loop = asyncio.get_running_loop()
+    channel = await loop.run_in_executor(None, other.call, join(layer, "g"))
+    go_on = threading.Event()
+    other.loop.call_soon_threadsafe(go_on.wait)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await layer.group_send("g", {"type": "x"})
+    go_on.set()
+    assert await loop.run_in_executor(None, other.call, layer.receive(channel)) == {"type": "x"}
+
+
+async def test_what_expired_is_looked_for_once_a_second_not_with_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = LoopSafeInMemoryChannelLayer()
+    looks = 0
+
+    def look(self: InMemoryChannelLayer) -> None:
+        nonlocal looks
+        looks += 1
+
+    monkeypatch.setattr(InMemoryChannelLayer, "_clean_expired", look)
+    now = 100.0
+    monkeypatch.setattr("arbplatform.channel_layers.time.monotonic", lambda: now)
+    channel = await join(layer, "g")
+    for now, looked in ((100.0, 1), (100.9, 1), (101.1, 2)):  # noqa: B007 (read by the clock above)
+        await layer.group_send("g", {"type": "x"})
+        await layer.receive(channel)
+        assert looks == looked

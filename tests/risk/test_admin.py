@@ -66,6 +66,13 @@ def test_a_bad_value_says_what_was_given_and_saves_nothing(world, operator, text
     assert not LogEntry.objects.filter(content_type__model="risklimit").exists()
 
 
+def test_the_form_says_in_what_each_rule_is_given_and_over_whom_it_counts(world, operator):
+    shown = operator.get(page("risklimit", "add")).content.decode()
+    assert "Maximum unhedged (of the quote asset times seconds, 0 to 100000000)" in shown
+    assert "Maximum open trades (trades, 1 to 100)" in shown
+    assert "count all trades of a bot's owner, whatever the scope" in shown
+
+
 @pytest.mark.parametrize("scope", ["owner", "bot", "exchange", "pair", "planet"])
 def test_a_scope_without_its_subject_is_refused(world, operator, scope):
     assert errors(operator.post(page("risklimit", "add"), limit_form(scope=scope)))

@@ -32,8 +32,10 @@ from risk.services.breaker_operations import (
     settings_ensure,
     settings_update,
 )
-from risk.services.breakers import breaker_event, breaker_events_prune, probe_claim
+from risk.services.breakers import breaker_event, breaker_events_prune
 from risk.times import to_ns
+
+probe_claim = partial(breaker_event, event=E.PROBE_CLAIMED)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.database]
 

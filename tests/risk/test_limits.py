@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bots.models import TradingPair
-from bots.services.bots import bot_start
+from bots.services.bots import bot_start, bot_update
 from bots.services.engine import engine_config
 from risk.models import RiskLimit
 from risk.policy.layers import Bound, LayerScope
@@ -111,6 +111,22 @@ def test_the_page_says_what_binds_and_whose_it_is():
         ("max_trade_notional", D(100), "exchange beta", "exchange beta"),
         ("max_edge_bps", D(200), "", OWN_SETTING),
     ]
+
+
+def test_open_trades_and_daily_loss_of_everybody_and_an_owner_are_over_all_bots_together(scene):
+    world, bot = scene
+    for scope, value, subject in (("global", 9, {}), ("owner", 4, {"owner_id": world.anna.pk})):
+        for rule in ("max_open_trades", "max_daily_loss", "max_orders_per_minute"):
+            limit_create(actor=world.operator, scope=scope, rule=rule, value=D(value), **subject)
+    limit_create(actor=world.operator, scope="bot", rule="max_open_trades", value=D(2), bot_id=bot.pk)
+    bot_update(bot=bot, actor=world.anna, max_open_trades=3)
+    bot_start(bot=bot, actor=world.anna)
+    [config] = engine_config(owner_id=world.anna.pk).bots
+    assert (config.max_open_trades, config.max_open_trades_together) == (2, 4)
+    assert (config.max_daily_loss, config.max_daily_loss_together) == (D(4), D(4))
+    assert config.limit_sources["max_open_trades"] == f"bot {bot.name}"
+    assert config.limit_sources["max_open_trades_together"] == "owner anna"
+    assert config.limit_sources["max_daily_loss_together"] == "owner anna"
 
 
 def test_engine_is_told_the_limited_parameters(scene):

@@ -18,6 +18,7 @@ from risk.policy.limits import (
     RouteLimits,
     Situation,
     first_refusal,
+    in_force,
     tighten,
 )
 
@@ -138,9 +139,12 @@ def test_money_that_is_no_number_is_refused(
     assert not verdict.allowed
 
 
+FLOATS = {"max_quote_deviation_bps", "max_orders_per_minute", "max_open_trades_together"}
+
+
 @pytest.mark.parametrize("name", [name for name in OPTIONAL if name != "allowed_pairs"])
 def test_a_bound_that_is_no_number_refuses(name: str) -> None:
-    nan = float("nan") if name in {"max_quote_deviation_bps", "max_orders_per_minute"} else NAN
+    nan = float("nan") if name in FLOATS else NAN
     assert not first_refusal(PROPOSAL, SITUATION, msgspec.structs.replace(LIMITS, **{name: nan}))[1].allowed
 
 
@@ -158,10 +162,10 @@ SWITCHES_OFF = {
 
 
 def test_every_limit_that_can_be_off_is_tested_here() -> None:
-    assert list(SWITCHES_OFF) == OPTIONAL
+    assert [*SWITCHES_OFF, "max_open_trades_together", "max_daily_loss_together"] == OPTIONAL
 
 
-@pytest.mark.parametrize("name", OPTIONAL)
+@pytest.mark.parametrize("name", SWITCHES_OFF)
 def test_a_limit_of_none_is_off(name: str) -> None:
     _, proposal, situation = next(row for row in BEYOND if row[0] == SWITCHES_OFF[name])
     off = msgspec.structs.replace(LIMITS, **{name: None})
@@ -170,6 +174,27 @@ def test_a_limit_of_none_is_off(name: str) -> None:
 
 def changed(value: msgspec.Struct, changes: dict[str, object]) -> msgspec.Struct:
     return msgspec.structs.replace(value, **changes)
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "situation", "reason"),
+    [
+        (
+            "max_open_trades_together", 3, {"open_together": 3},
+            "3 trades of the owner's bots are open; at most 3 are allowed (owner anna).",
+        ),
+        (
+            "max_daily_loss_together", D(200), {"realised_together": D(-200)},
+            "Today's loss of the owner's bots is 200 USDT; trading stops at 200 USDT until midnight UTC (owner anna).",
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_over_all_bots_of_an_owner_counts_all_of_them(limit, most, situation, reason) -> None:
+    limits = msgspec.structs.replace(LIMITS, **{limit: most, "sources": {limit: "owner anna"}})
+    assert first_refusal(PROPOSAL, SITUATION, limits)[1].allowed
+    [verdict] = [first_refusal(PROPOSAL, changed(SITUATION, situation), limits)[1]]
+    assert verdict.reason == reason
+    assert first_refusal(PROPOSAL, changed(SITUATION, situation), LIMITS)[1].allowed, "without such a limit"
 
 
 def test_nothing_may_be_unhedged_under_a_limit_of_zero() -> None:
@@ -251,3 +276,17 @@ def test_legs_on_one_account_are_each_asked_for() -> None:
     assert check == "free_balance"
     assert "12" in verdict.reason
     assert "BTC" in verdict.reason
+
+
+@given(
+    off=st.sets(st.sampled_from(sorted(SWITCHES_OFF))),
+    row=st.sampled_from([("", {}, {}), *BEYOND]),
+    other=st.sampled_from([("", {}, {}), *BEYOND]),
+)
+def test_rules_that_are_off_are_not_missed(off, row, other) -> None:
+    limits = msgspec.structs.replace(LIMITS, **dict.fromkeys(off))
+    proposal = changed(changed(PROPOSAL, row[1]), other[1])
+    situation = changed(changed(SITUATION, row[2]), other[2])
+    rules = in_force(limits)
+    assert first_refusal(proposal, situation, limits, rules) == first_refusal(proposal, situation, limits)
+    assert len(rules) == len(RULES) - len(off)

@@ -42,7 +42,8 @@ async def test_a_silent_feed_is_not_traded_on_until_it_has_proved_itself(simulat
         assert stage.store.breakers[PAIR].trigger == "stale"
         assert state.status != LIVE
         assert stage.orders("okx") == orders
-        assert len(stage.store.trades) == 1
+        # The others' books may have fallen one after the other, which is an edge that was there.
+        assert sum("okx" in trade.route for trade in stage.store.trades.values()) == 1
         stage.books.calm(BTC)
         await stage.win("bybit", "binance")  # the others' feeds speak
 

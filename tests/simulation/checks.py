@@ -292,6 +292,8 @@ def _trades_stated(world: World) -> None:
                 world.anomaly(f"exposure_unsaid: {trade.trade_id} is {trade.state} with an order in dispute")
             continue
         residual = sum((fill.quantity if fill.side == "buy" else -fill.quantity for fill in fills), ZERO)
+        if trade.ticket is not None:  # what it holds is less by the fees that were taken from it
+            residual -= sum((fill.fee for fill in fills if fill.fee_asset == trade.base), ZERO)
         if trade.state in {TradeState.OPEN, TradeState.REPAIRING}:
             world.anomaly(f"trade_left: {trade.trade_id} is {trade.state}")
             continue

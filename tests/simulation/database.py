@@ -22,6 +22,7 @@ from trading.execution.reconciliation import Expected, Reconciliation
 from trading.execution.states import next_state
 from trading.messages import (
     AccountBalance,
+    AccountPositions,
     Decision,
     DecisionKey,
     KnownOrder,
@@ -262,6 +263,10 @@ class SimStore:
         self._trades.pop(trade.trade_id, None)
         await self._commit("commit_repair", trade, [intent], first=False)
 
+    async def commit_protection(self, trade: TradeRecord, intents: Sequence[OrderIntent]) -> None:
+        self._trades.pop(trade.trade_id, None)
+        await self._commit("commit_protection", trade, intents, first=False)
+
     async def _commit(self, name: str, trade: TradeRecord, intents: Sequence[OrderIntent], *, first: bool) -> None:
         world, process, token = self._world, self._process, self._lease.token
         if not self._lease.is_held():
@@ -382,6 +387,9 @@ class SimStore:
 
     def record_balance(self, balance: AccountBalance) -> None:
         """Balances are for pages; nothing here depends on them."""
+
+    def record_positions(self, positions: AccountPositions) -> None:
+        """Positions are for pages; nothing here depends on them."""
 
     def record_slippage(self, record: LegSlippageRecord) -> None:
         """What orders cost is learned from elsewhere; nothing here depends on it."""

@@ -45,6 +45,7 @@ class SimOrder:
     accepted_at: float
     status: str = "NEW"
     fills: list[Execution] = field(default_factory=list)
+    rests: bool = False  # it was asked to; any other ends by itself
     shown_quantity: Decimal = ZERO  # what it asks for on the book; less than was sent where the exchange cut it
     held: Decimal = ZERO  # of the asset it pays with, while it is open
     unfindable: bool = False  # by its client id, once it has ended
@@ -79,6 +80,7 @@ class Request:
     quantity: Decimal
     sent_at: float
     turn: Turn | None = None
+    rests: bool = False
 
 
 @dataclass(slots=True)
@@ -168,6 +170,7 @@ class Exchange:
             raise Refused("-2010", "Account has insufficient balance for requested action.")
         turn = request.turn or Turn()
         order = self._take(request.client_id, request.symbol, request.side, request.price, request.quantity)
+        order.rests = request.rests
         if turn.cut:
             order.shown_quantity = (order.quantity / turn.cut).to_integral_value(rounding=ROUND_DOWN) * turn.cut
         self._report(order, ())
@@ -262,6 +265,17 @@ class Exchange:
         if order.status in OPEN and not order.forgotten:
             self._execute(order, order.price, order.shown_quantity - order.filled, Turn())
 
+    def resting(self) -> list[SimOrder]:
+        """Return what rests on the book because it was asked to."""
+        return [order for order in self.orders if order.rests and order.status in OPEN and not order.forgotten]
+
+    def meet(self, order: SimOrder, share: Decimal) -> None:
+        """Let others trade with an order at rest: whoever's price has reached it, and a taker of a share of it."""
+        self._match(order, order.shown_quantity - order.filled, Turn())
+        quantity = self._lots((order.shown_quantity - order.filled) * share)
+        if quantity > 0 and order.status in OPEN:
+            self._execute(order, order.price, quantity, Turn())
+
     # -- inside
 
     def _lots(self, quantity: Decimal) -> Decimal:
@@ -339,7 +353,7 @@ class Exchange:
     def _settle_remainder(self, order: SimOrder, turn: Turn) -> None:
         if order.status not in OPEN:
             return
-        if not turn.rests:
+        if not turn.rests and not order.rests:
             self._end(order, "EXPIRED")
         elif turn.fills_by:
             self.on_late(1)

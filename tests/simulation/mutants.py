@@ -27,8 +27,8 @@ from trading.execution.accounts import Accounts
 from trading.execution.ids import Ids, trade_id
 from trading.execution.lag import LoopLag
 from trading.execution.opening import Opening
+from trading.execution.placing import Placing
 from trading.execution.reconciler import Reconciler
-from trading.execution.repairs import Repairs
 from trading.execution.trades import Trades
 from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome
 from trading.ports import StoreUnavailable
@@ -265,7 +265,7 @@ def _(stack: ExitStack) -> None:
         orders = self._trade.orders.values()
         return 1 + max([-1, *(order.intent.attempt for order in orders if order.intent.leg == leg)])
 
-    _set(stack, Repairs, "_next_attempt", next_attempt)
+    _set(stack, Placing, "next_attempt", next_attempt)
 
 
 @mutant("ages_by_the_wall", "durations are monotonic: a clock's step proves nothing", "71_clock_steps")

@@ -14,7 +14,8 @@ from django.utils import timezone
 from bots.models import Fill, Order, OrderEvent, OwnerLease, Trade
 from bots.services.events import events_apply
 from bots.services.stored import open_trades, trade_of
-from bots.services.trades import repair_commit, trade_commit, trades_apply
+from bots.services.trades import trades_apply
+from tests.bots.durable import repair_commit, trade_commit
 from tests.bots.world import World as Rows
 from tests.simulation import world as histories
 from tests.simulation.database import Database, Operation

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from tests.simulation.document import document, with_fault, with_mutants
+from tests.simulation.document import document, kills_in, with_fault, with_kills, with_mutants
 from tests.simulation.faults import FAULTS
 from tests.simulation.incidents import POINTS
 from tests.simulation.mutants import MUTANTS, Verdict
@@ -42,6 +42,22 @@ def test_one_fault_and_the_mutants_are_written_into_the_document_alone() -> None
     same = [line for line in before.splitlines() if line.startswith("| 2 | ")]
     assert same[0] in text
     assert text.endswith(before[before.index("## What this does not show") :])
+
+
+def test_a_run_on_the_real_database_takes_the_place_of_the_last_one_and_stays() -> None:
+    before = WRITTEN.read_text()
+    text = with_kills(before, "hosts that wait", "sqlite", 10, 7, 1, date(2026, 1, 2))
+    text = with_kills(text, "hosts that wait", "postgres", 12, 8, 0, date(2026, 1, 3))
+    text = with_kills(text, "hosts that wait", "sqlite", 1_500, 900, 0, date(2026, 1, 4))
+    assert kills_in(text) == [
+        *kills_in(before),
+        ("2026-01-04", "hosts that wait", "sqlite", "1,500", "900", "0"),
+        ("2026-01-03", "hosts that wait", "postgres", "12", "8", "0"),
+    ]
+    written_again = document(run_many(1, 5, jobs=1), [], 1, date(2026, 1, 2), kills_in(text))
+    assert kills_in(written_again) == kills_in(text)
+    end = before.index("## What this does not show")
+    assert text.endswith(before[end:])
 
 
 def test_the_written_document_is_of_these_faults_points_and_mutants() -> None:

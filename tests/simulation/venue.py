@@ -13,8 +13,11 @@ from tests.simulation.exchange import Exchange, Execution, Refused, Report, Requ
 from tests.simulation.loop import Process
 from tests.simulation.redis import ORDER_COSTS
 from trading.exchanges.budget import Budget
+from trading.exchanges.protection import NOTHING, not_native
 from trading.messages import (
     AccountBalance,
+    AccountIncome,
+    AccountPosition,
     Fill,
     KnownOrder,
     OrderEvent,
@@ -23,6 +26,7 @@ from trading.messages import (
     Outcome,
     PlaceResult,
     StreamState,
+    TimeInForce,
 )
 from trading.ports import VenueListener
 from trading.tasks import end_tasks
@@ -140,6 +144,7 @@ class SimVenue:
     """Our account on a modelled exchange, for one process."""
 
     absence_seconds = ABSENCE
+    protects = NOTHING
 
     def __init__(self, world: World, process: Process, link: Link, account_id: int, market: str) -> None:
         self.world = world
@@ -311,6 +316,7 @@ class SimVenue:
             intent.quantity,
             signed_at + plan.backend,
             plan.turn,
+            rests=intent.time_in_force is TimeInForce.GTC,
         )
 
         def work() -> object:
@@ -330,6 +336,15 @@ class SimVenue:
         self._own[answer.order_id] = intent.client_order_id
         events = () if plan.bare else (self._event(answer, "answer"),)
         return PlaceResult(outcome=Outcome.PLACED, exchange_order_id=answer.order_id, events=events)
+
+    async def protect(self, take_profit: OrderIntent | None, stop_loss: OrderIntent | None) -> tuple[PlaceResult, ...]:
+        return not_native(self.exchange, take_profit, stop_loss)
+
+    def has_leverage(self, market: str, leverage: int) -> bool:
+        return leverage == 1
+
+    async def set_leverage(self, market: str, leverage: int) -> str:
+        return "" if leverage == 1 else f"{market}: a spot market has no leverage"
 
     async def cancel(self, intent: OrderIntent) -> PlaceResult:
         world = self.world
@@ -415,6 +430,12 @@ class SimVenue:
         if not isinstance(answer, list):
             return ()
         return [msgspec.structs.replace(figures, received_ns=asked_ns) for figures in answer]
+
+    async def positions(self) -> Sequence[AccountPosition]:
+        return ()
+
+    async def incomes(self, since_ns: int) -> Sequence[AccountIncome]:
+        return ()
 
     # -- words
 

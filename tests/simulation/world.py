@@ -36,6 +36,7 @@ OWNER, PREFIX = 7, "simu"
 SYMBOL = "BTC/USDT"
 MONEY = {"BTC": D(10), "USDT": D(1_000_000), "BNB": D(100)}
 MIDDLE = D(50_000)
+TAKEN_EACH_TICK = 0.3  # the chance that a taker meets an order of ours at rest when books are shown again
 LOT, MIN_NOTIONAL, FEE = D("0.0001"), D(5), D("0.001")
 BOOK_EVERY = 2.5  # seconds between books without news
 SUPERVISED_EVERY = 0.25
@@ -140,6 +141,7 @@ class World:
     """Everything in one history. Faults change its fields; nothing in it is drawn but from ``random``."""
 
     make_loop = VirtualLoop
+    make_exchange = Exchange
 
     def __init__(self, seed: int, fault: str | None = None, *, planned: bool = True) -> None:
         """``fault`` is the only one to happen; without ``planned`` nothing happens but what the caller does."""
@@ -173,7 +175,7 @@ class World:
         # the exchanges
         codes = ("alpha", "beta", "gamma") if random.random() < 0.15 else ("alpha", "beta")
         self.exchanges = {
-            code: Exchange(
+            code: self.make_exchange(
                 code, MONEY, now=self.loop.time, later=self.loop.outside, lot=LOT, min_notional=MIN_NOTIONAL, fee=FEE
             )
             for code in codes
@@ -188,6 +190,9 @@ class World:
         self.middles = dict.fromkeys(codes, MIDDLE)
         self.leg_policy = random.choice((LegPolicy.TOGETHER, LegPolicy.TOGETHER, LegPolicy.UNCERTAIN_FIRST))
         self.depth = random.choice((D("0.02"), D("0.05"), D("0.2"), D("1")))
+        # Of its own, so that what it draws changes nothing else in a history.
+        self.takers = Random(seed + 2)
+        self.adaptive = self.takers.random() < 0.4
         self.book_turns: dict[str, Callable[[Levels, Levels], tuple[Levels, Levels, str]]] = {}
         self.frozen: set[str] = set()
         # what is to happen
@@ -425,6 +430,7 @@ class World:
             max_trade_notional=D(5_000),
             cooldown_ms=100.0,
             leg_policy=self.leg_policy,
+            adaptive_completion=self.adaptive,
             max_book_age_ms=2 * BOOK_EVERY * 1000,
             exposed=exposed,
         )
@@ -573,6 +579,9 @@ class World:
         """Let others put their orders on the exchange's book again, around its present middle."""
         exchange = self.exchanges[code]
         exchange.bids, exchange.asks = self.levels(code)
+        for order in exchange.resting():
+            taken = self.takers.random() < TAKEN_EACH_TICK
+            exchange.meet(order, D(self.takers.choice(("0.3", "1"))) if taken else D(0))
         self.publish(code)
 
     def publish(self, code: str) -> None:
@@ -582,6 +591,10 @@ class World:
         exchange, key = self.exchanges[code], self.markets[code].key
         bids = [(float(price), float(size)) for price, size in exchange.bids]
         asks = [(float(price), float(size)) for price, size in exchange.asks]
+        for order in exchange.resting():  # everybody sees it, and so do we
+            own = (float(order.price), float(order.shown_quantity - order.filled))
+            side = bids if order.side == "buy" else asks
+            side.append((own[0], own[1] + sum(size for price, size in side if price == own[0])))
         status = "live"
         turn = self.book_turns.get(code)
         if turn is not None:

@@ -175,15 +175,24 @@ def fill(levels: Iterable[tuple[float, float]], quantity: float) -> Filled | Non
     >>> fill([(100.0, 1.0), (101.0, 4.0)], 2.0)
     Filled(quantity=2.0, notional=201.0, best_price=100.0, worst_price=101.0)
     """
+    notional, best, worst = walked(levels, quantity)
+    return None if math.isnan(notional) else Filled(quantity, notional, best, worst)
+
+
+def walked(levels: Iterable[tuple[float, float]], quantity: float) -> tuple[float, float, float]:
+    """Return the notional of ``quantity`` base units, the best and the worst price; NaN if the levels hold less.
+
+    Also compiled, for the gate of every trade (trading/execution/rating_compiled.py).
+    """
     remaining, notional, best, worst = quantity, 0.0, 0.0, 0.0
     noise = quantity * FILL_NOISE
     for price, size in levels:
         best, worst = best or price, price
         if size >= remaining - noise:
-            return Filled(quantity, notional + remaining * price, best, worst)
+            return notional + remaining * price, best, worst
         notional += size * price
         remaining -= size
-    return None
+    return math.nan, best, worst
 
 
 def vwap(levels: Iterable[tuple[float, float]], quantity: float) -> float | None:

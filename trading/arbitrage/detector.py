@@ -6,12 +6,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
-from trading.arbitrage.depth import BPS, BaseLevels, JointQuote, LegTerms, Limits, PairTerms, Refusal, joint_walk
+from trading.arbitrage.depth import BPS, BaseLevels, LegTerms, Limits, PairTerms, Refusal, joint_walk
+from trading.arbitrage.opportunities import opportunity_of
 from trading.arbitrage.routes import NO_EQUIVALENCE, AssetEquivalence, Route, two_leg_routes
 from trading.config import BotConfig
 from trading.instruments import Market
 from trading.marketdata.book import Book
-from trading.messages import AT_DEPTH, COMPARED, PAID, DecisionKey, LegQuote, Opportunity
+from trading.messages import AT_DEPTH, COMPARED, PAID, DecisionKey, Opportunity
 from trading.ports import Clock
 
 __all__ = ["Detector", "MarketState"]
@@ -267,47 +268,21 @@ class Detector:
                 self._refuse(reason)
                 _note(watcher.tally, AT_DEPTH + reason)
             else:
-                found.append(self._opportunity(watcher, quote, buy, sell))
+                found.append(
+                    opportunity_of(
+                        self._clock,
+                        quote,
+                        watcher.terms,
+                        (buy.received_monotonic_ns, sell.received_monotonic_ns),
+                        bot_id=watcher.bot_id,
+                        route=watcher.name,
+                        assets=(watcher.route.base, watcher.route.quote),
+                        net_bps=quote.net_bps,
+                        net_profit=quote.net_profit,
+                    )
+                )
         self.opportunities += len(found)
         return found
-
-    def _opportunity(self, watcher: _Watcher, quote: JointQuote, buy: MarketState, sell: MarketState) -> Opportunity:
-        monotonic = self._clock.monotonic_ns()
-        terms = watcher.terms
-        return Opportunity(
-            bot_id=watcher.bot_id,
-            route=watcher.name,
-            base=watcher.route.base,
-            quote=watcher.route.quote,
-            buy=LegQuote(
-                market=terms.buy.market,
-                side="buy",
-                quantity=quote.buy.quantity,
-                vwap=quote.buy.vwap,
-                worst_price=quote.buy.worst_price,
-                fee_rate=terms.buy.fee,
-                impact_bps=quote.buy.impact_bps,
-                book_age_ms=(monotonic - buy.received_monotonic_ns) / 1e6,
-                order_quantity=quote.buy_order,
-            ),
-            sell=LegQuote(
-                market=terms.sell.market,
-                side="sell",
-                quantity=quote.sell.quantity,
-                vwap=quote.sell.vwap,
-                worst_price=quote.sell.worst_price,
-                fee_rate=terms.sell.fee,
-                impact_bps=quote.sell.impact_bps,
-                book_age_ms=(monotonic - sell.received_monotonic_ns) / 1e6,
-                order_quantity=quote.sell_order,
-            ),
-            quantity=quote.quantity,
-            gross_bps=quote.gross_bps,
-            net_bps=quote.net_bps,
-            net_profit=quote.net_profit,
-            detected_ns=self._clock.time_ns(),
-            detected_monotonic_ns=monotonic,
-        )
 
     def _refuse(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1

@@ -51,6 +51,7 @@ class Bucket:
 
     def __init__(self, window: Window, clock: Clock, shared: Slice | None = None) -> None:
         self.window = window
+        self._limit = window.limit
         self._clock = clock
         self._shared = shared
         self._length_ns = int((window.seconds + JITTER_SECONDS) * 1e9)
@@ -60,14 +61,17 @@ class Bucket:
 
     def wait(self, cost: float, *, keep: bool) -> float:
         """Return the seconds until ``cost`` may be taken; ``keep`` leaves what is kept for orders."""
-        self._forget_old()
-        missing = self._sum + self._held + cost + (self.window.kept if keep else 0.0) - self.window.limit
-        own = self._until_free(missing) if missing > TINY else 0.0
+        wanted = self._held + cost + (self.window.kept if keep else 0.0) - self._limit
+        own = 0.0
+        if self._sum + wanted > TINY:  # what is old by now is in the sum until somebody wants its place
+            self._forget_old()
+            own = self._until_free(self._sum + wanted)
         return own if self._shared is None else max(own, self._shared.wait(cost, keep=keep))
 
-    def take(self, cost: float) -> None:
+    def take(self, cost: float, now_ns: int) -> None:
         """Take ``cost`` for a request that is sent now."""
-        self._add(cost)
+        self._taken.append((now_ns, cost))
+        self._sum += cost
         if self._shared is not None:
             self._shared.take(cost)
 
@@ -77,21 +81,22 @@ class Bucket:
         if self._shared is not None:
             self._shared.take(cost)
 
-    def drop(self, cost: float, *, sent: bool) -> None:
-        """Hold ``cost`` no longer: its request is sent now, or won't be."""
+    def drop(self, cost: float) -> None:
+        """Hold ``cost`` no longer: its request won't be sent."""
         self._held -= cost
-        if sent:
-            self._add(cost)
+
+    def use(self, cost: float, now_ns: int) -> None:
+        """Take ``cost`` that was held, for a request that is sent now."""
+        self._held -= cost
+        self._taken.append((now_ns, cost))
+        self._sum += cost
 
     def correct(self, used: float) -> None:
         """Take over the exchange's own count of what was used; others may use the same address."""
         self._forget_old()
         if used > self._sum:
-            self._add(used - self._sum)
-
-    def _add(self, cost: float) -> None:
-        self._taken.append((self._clock.monotonic_ns(), cost))
-        self._sum += cost
+            self._taken.append((self._clock.monotonic_ns(), used - self._sum))
+            self._sum = used
 
     def _forget_old(self) -> None:
         oldest = self._clock.monotonic_ns() - self._length_ns
@@ -101,6 +106,8 @@ class Bucket:
             self._sum = 0.0  # sums of floats drift
 
     def _until_free(self, missing: float) -> float:
+        if missing <= TINY:
+            return 0.0
         now = self._clock.monotonic_ns()
         for at, cost in self._taken:
             missing -= cost
@@ -114,14 +121,14 @@ class Pause:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._until_ns = 0
+        self.until_ns = 0  # monotonic
 
     def extend(self, seconds: float) -> None:
-        self._until_ns = max(self._until_ns, self._clock.monotonic_ns() + int(seconds * 1e9))
+        self.until_ns = max(self.until_ns, self._clock.monotonic_ns() + int(seconds * 1e9))
 
     def left(self) -> float:
         """Return the seconds the pause still lasts."""
-        return max(0.0, (self._until_ns - self._clock.monotonic_ns()) / 1e9)
+        return max(0.0, (self.until_ns - self._clock.monotonic_ns()) / 1e9)
 
 
 class Budget:
@@ -146,16 +153,17 @@ class Budget:
 
     def try_order(self, costs: Mapping[str, float]) -> float:
         """Take the cost of an order; return 0.0, or the seconds until it could be taken (then nothing is taken)."""
-        wait = self._wait(costs, keep=False)
-        if wait > 0:
-            self.refused += 1
-            return wait
-        self._take(costs)
-        return 0.0
+        return self._try_now(costs, self._clock.monotonic_ns())
+
+    @property
+    def has_reserved(self) -> bool:
+        """Whether orders are to be sent whose cost is reserved."""
+        return bool(self._reserved)
 
     def reserve(self, name: str, costs: Mapping[str, float]) -> float:
         """Take the cost of an order that will be sent soon, as :meth:`try_order` does; once for each name."""
-        self._forget_old()
+        now = self._clock.monotonic_ns()
+        self._forget_old(now)
         if name in self._reserved:
             return 0.0
         wait = self._wait(costs, keep=False)
@@ -164,27 +172,29 @@ class Budget:
             return wait
         for window, cost in costs.items():
             self._buckets[window].hold(cost)
-        self._reserved[name] = (self._clock.monotonic_ns(), dict(costs))
+        self._reserved[name] = (now, dict(costs))
         return 0.0
 
     def release(self, name: str) -> None:
         """Give back what was reserved under a name and not used."""
-        self._forget_old()
-        self._drop(self._reserved.pop(name, (0, {}))[1], sent=False)
+        self._forget_old(self._clock.monotonic_ns())
+        self._drop(self._reserved.pop(name, (0, {}))[1])
 
     def use(self, name: str, costs: Mapping[str, float]) -> float:
         """Let an order go on what was reserved under its name, or take its cost now: 0.0, or the seconds to wait.
 
         An order doesn't go during a pause, whatever it had reserved before.
         """
-        self._forget_old()
-        if (paused := self._pause.left()) > 0:
+        now = self._clock.monotonic_ns()
+        if self._reserved:
+            self._forget_old(now)
+        if name not in self._reserved:
+            return self._try_now(costs, now)
+        if self._pause.until_ns > now:
             self.refused += 1
-            return paused
-        reserved = self._reserved.pop(name, None)
-        if reserved is None:
-            return self.try_order(costs)
-        self._drop(reserved[1], sent=True)
+            return self._pause.left()
+        for window, cost in self._reserved.pop(name)[1].items():
+            self._buckets[window].use(cost, now)
         return 0.0
 
     async def wait_question(self, costs: Mapping[str, float], at_most: float | None = None) -> float:
@@ -198,12 +208,17 @@ class Budget:
                 return wait
             await self._clock.sleep(wait)
             waited += wait
-        self._take(costs)
+        self._take(costs, self._clock.monotonic_ns())
         return 0.0
 
     def pause(self, seconds: float) -> None:
         """Send nothing for so long: the exchange said so (429, 418)."""
         self._pause.extend(seconds)
+
+    def note(self, costs: Mapping[str, float]) -> None:
+        """Count what was sent without asking first."""
+        known = {name: cost for name, cost in costs.items() if name in self._buckets}
+        self._take(known, self._clock.monotonic_ns())
 
     def correct(self, name: str, used: float) -> None:
         """Take over the exchange's own count of what was used of a window."""
@@ -211,23 +226,35 @@ class Budget:
         if bucket is not None:
             bucket.correct(used)
 
-    def _forget_old(self) -> None:
+    def _forget_old(self, now_ns: int) -> None:
         """Drop reservations that have aged: whoever made them has died or changed its mind."""
-        oldest = self._clock.monotonic_ns() - int(RESERVED_SECONDS * 1e9)
+        oldest = now_ns - int(RESERVED_SECONDS * 1e9)
         while self._reserved:
             name, (at, costs) = next(iter(self._reserved.items()))
             if at >= oldest:
                 return
             del self._reserved[name]
-            self._drop(costs, sent=False)
+            self._drop(costs)
+
+    def _try_now(self, costs: Mapping[str, float], now_ns: int) -> float:
+        wait = (self._pause.until_ns - now_ns) / 1e9
+        for window, cost in costs.items():
+            if (own := self._buckets[window].wait(cost, keep=False)) > wait:
+                wait = own
+        if wait > 0:
+            self.refused += 1
+            return wait
+        for window, cost in costs.items():
+            self._buckets[window].take(cost, now_ns)
+        return 0.0
 
     def _wait(self, costs: Mapping[str, float], *, keep: bool) -> float:
         return max((self._pause.left(), *(self._buckets[name].wait(cost, keep=keep) for name, cost in costs.items())))
 
-    def _take(self, costs: Mapping[str, float]) -> None:
+    def _take(self, costs: Mapping[str, float], now_ns: int) -> None:
         for name, cost in costs.items():
-            self._buckets[name].take(cost)
+            self._buckets[name].take(cost, now_ns)
 
-    def _drop(self, costs: Mapping[str, float], *, sent: bool) -> None:
+    def _drop(self, costs: Mapping[str, float]) -> None:
         for name, cost in costs.items():
-            self._buckets[name].drop(cost, sent=sent)
+            self._buckets[name].drop(cost)

@@ -13,6 +13,7 @@ import base64
 import contextlib
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -26,7 +27,11 @@ from trading.ports import Clock
 MIN_TIMEOUT_MS = 15_000
 KEEP_ALIVE_MS = 5_000  # a dead peer is noticed after two to three of these; ccxt's own default reaches minutes
 CLOCK_SAMPLES = 3
-FOLDERS = ("binance", "okx", "bybit", "kraken", "coinbase", "kucoin", "gate")
+# ccxt id -> package that knows what the exchange makes of orders.
+FOLDERS: Mapping[str, str] = MappingProxyType(
+    {name: name for name in ("binance", "okx", "bybit", "kraken", "coinbase", "kucoin", "gate")}
+    | {"binanceusdm": "binance_usdm"}
+)
 
 
 class HttpAnswer:
@@ -34,14 +39,15 @@ class HttpAnswer:
 
     ``sent`` says whether the request was handed to the socket; ``status`` is 0 while nothing came back. Without a
     ``method`` every request of the call counts, the last one decides. With ``naming`` no request that could be an order
-    leaves unless it has that text in it.
+    leaves unless it has that text in it. ``path`` is how an order or a cancellation left: ``websocket`` or ``rest``.
     """
 
-    __slots__ = ("body", "headers", "method", "naming", "sent", "status")
+    __slots__ = ("body", "headers", "method", "naming", "path", "sent", "status")
 
     def __init__(self, method: str = "", *, naming: str = "") -> None:
         self.method = method
         self.naming = naming
+        self.path = ""
         self.sent = False
         self.status = 0
         self.body = ""
@@ -118,7 +124,7 @@ def _class_of(ccxt_id: str) -> type[Any]:
 
 def folder_of(ccxt_id: str) -> str:
     """Return the package that knows what an exchange makes of orders: its own folder, or the generic one."""
-    return ccxt_id if ccxt_id in FOLDERS else "generic"
+    return FOLDERS.get(ccxt_id, "generic")
 
 
 def make_client(
@@ -222,7 +228,12 @@ def never_left(error: BaseException) -> bool:
 
 
 async def measure_offset(client: Any, clock: Clock) -> int:
-    """Return exchange time minus ours in milliseconds, from the quickest of some round trips, and sign with it."""
+    """Return exchange time minus ours in milliseconds, from the quickest of some round trips, and sign with it.
+
+    Of an exchange that doesn't tell its time, it is taken for ours.
+    """
+    if not client.has.get("fetchTime"):
+        return 0
     best: tuple[int, int] | None = None
     for _ in range(CLOCK_SAMPLES):
         began, before = clock.monotonic_ns(), clock.time_ns()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
 import msgspec
 from picows import WSCloseCode, WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
+from trading.exchanges.cork import Cork
 from trading.ports import Clock
 from trading.tasks import end_tasks
 
@@ -37,6 +38,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     ``silence_timeout`` is how long nothing at all may arrive (after half of it we ping), and the least time without
     data after which a stream that was delivering is called silent. ``ping`` is the exchange's own ping message; None
     sends WebSocket pings. ``ping_interval`` pings a busy connection too, where an exchange asks for that.
+    ``carries_data`` is False where data comes only when asked for, so that its absence says nothing.
     """
 
     silence_timeout: float = 5.0
@@ -49,6 +51,7 @@ class ConnectionSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_bytes: int = 16 * 1024 * 1024
     max_queued_sends: int = 10_000
     sends_per_second: float = 4.0
+    carries_data: bool = True
 
 
 class Pacer:
@@ -131,6 +134,7 @@ class Connection:
         self._pacer = pacer
         self._jitter = jitter or spread(name, clock)
         self._transport: WSTransport | None = None
+        self._cork: Cork | None = None
         self._queue: deque[bytes] = deque()
         self._queued = asyncio.Event()
         self._drop_reason = ""
@@ -162,6 +166,22 @@ class Connection:
             return False
         self._queue.append(message)
         self._queued.set()
+        return True
+
+    def send_now(self, messages: Sequence[bytes]) -> bool:
+        """Write messages before anything queued, and together; False, and nothing was written, when not connected."""
+        transport, cork = self._transport, self._cork
+        if transport is None or cork is None:
+            return False
+        if len(messages) == 1:
+            transport.send(TEXT, messages[0])
+            return True
+        cork.hold()
+        try:
+            for message in messages:
+                transport.send(TEXT, message)
+        finally:
+            cork.release()
         return True
 
     def drop(self, reason: str) -> None:
@@ -209,6 +229,7 @@ class Connection:
         self._drop_reason = ""
         self._queue.clear()
         self._transport = transport
+        self._cork = Cork(transport.underlying_transport)
         helpers = [
             asyncio.create_task(self._send_queued(transport)),
             asyncio.create_task(self._watch(transport, listener)),
@@ -230,6 +251,8 @@ class Connection:
             return f"a message could not be handled: {type(error).__name__}"
         finally:
             self._transport = None
+            self._cork.close()
+            self._cork = None
             self.disconnects += 1
             await end_tasks(helpers)
             transport.disconnect(graceful=False)
@@ -280,7 +303,7 @@ class Connection:
                 self.silences += 1
                 self.drop(f"nothing received for {quiet:.1f} s")
                 return
-            if finds:
+            if finds and settings.carries_data:
                 known = finds > KNOWN_AFTER
                 if known:
                     self._patience = UNKNOWN_TIMEOUTS

@@ -11,8 +11,8 @@ from trading.clock import SystemClock
 from trading.config import Credentials, ExchangeSpec
 from trading.exchanges.ccxt_client import make_client, measure_offset
 from trading.exchanges.generic.dialect import FeeRates, Names, decimal
+from trading.exchanges.generic.dialects import dialect_class
 from trading.exchanges.generic.scrub import Scrubber
-from trading.exchanges.generic.venue import dialect_class
 from trading.instruments import Market, MarketKind, money, positive
 
 PROBE_SECONDS = 10.0

@@ -2,44 +2,49 @@
 
 Same port as a real account, so that a bot on paper runs the same code. An order meets the book as the exchange has it
 when it arrives, which is the one we hold a way later. What it took is remembered while that level stands in the real
-book, which knows nothing of it, so paper money can't eat it twice.
+book, which knows nothing of it, so paper money can't eat it twice. What rests fills as trading.exchanges.paper_resting
+says, at its own limit and for the maker's fee, and its money is set aside until then. It does not outlive its process.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 
 import msgspec
 
-from trading.instruments import Market, Side, base_quantity, lot_quantity
+from trading.exchanges.paper_margin import due
+from trading.exchanges.paper_money import PaperMoney, settle_of, value_of
+from trading.exchanges.paper_resting import RestingPaper, met_by_trade, own_side, shown_at
+from trading.exchanges.protection import NOTHING, not_native
+from trading.execution.states import MAY_REST
+from trading.instruments import Market, Side, lot_quantity
 from trading.marketdata.book import Book, BookSide
 from trading.messages import (
     AccountBalance,
+    AccountIncome,
+    AccountPosition,
     Fill,
+    Forced,
     KnownOrder,
     OrderEvent,
     OrderIntent,
+    OrderKind,
     OrderState,
     Outcome,
     PlaceResult,
+    PublicTrade,
     StreamState,
     TimeInForce,
 )
-from trading.ports import Clock, VenueListener
+from trading.ports import Clock, VenueListener, Watch
+from trading.tasks import end_tasks
 
 ZERO = Decimal(0)
 ONE_WAY_SECONDS = 0.02  # a request's way to the exchange; the answer takes as long
-FEE_DIGITS = Decimal("1e-12")
 # So long a level that stands is short of what was taken: by then others would have traded there and come anew.
 REMEMBERED_SECONDS = 60.0
-
-
-class _Position(msgspec.Struct):
-    """A derivative position: signed quantity in contracts, and its average entry price."""
-
-    quantity: Decimal = ZERO
-    entry: Decimal = ZERO
 
 
 class _Taken(msgspec.Struct, frozen=True):
@@ -57,6 +62,7 @@ class PaperVenue:
 
     # Nothing is ever lost on the way to this venue: what it does not know, it never had.
     absence_seconds = 0.0
+    protects = NOTHING
 
     def __init__(
         self,
@@ -67,20 +73,30 @@ class PaperVenue:
         *,
         book_of: Callable[[Market], Book | None],
         clock: Clock,
+        watch: Watch | None = None,
+        mark_of: Callable[[Market], Decimal | None] = lambda market: None,
         one_way_seconds: float = ONE_WAY_SECONDS,
     ) -> None:
+        """Without ``watch`` nothing tells when a resting order fills, or a price is reached: then only IOC and FOK
+        orders are taken, and nothing is liquidated. ``mark_of`` tells what a contract's positions are valued by.
+        """
         self.account_id = account_id
         self.exchange = exchange
         self._markets = {market.key: market for market in markets}
-        self._free = dict(balances)
-        self._used: dict[str, Decimal] = {}
-        self._positions: dict[str, _Position] = {}
+        self._money = PaperMoney(balances)
         self._book_of = book_of
         self._clock = clock
         self._one_way = one_way_seconds
         self._orders: dict[str, OrderEvent] = {}
         self._taken: dict[tuple[str, Side], dict[float, _Taken]] = {}  # by price
         self._listener: VenueListener | None = None
+        self._watch = watch
+        self._mark_of = mark_of
+        self._liquidated: set[str] = set()  # contracts in which a position was
+        self._resting: dict[str, dict[str, RestingPaper]] = {}  # by market, by client id, oldest first
+        self._unwatch: dict[str, Callable[[], None]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+        self._begun_ns = clock.time_ns()
 
     def add_markets(self, markets: Iterable[Market]) -> None:
         """Learn further markets, or new ticks and fees of known ones."""
@@ -99,6 +115,10 @@ class PaperVenue:
 
     async def close(self) -> None:
         self._listener = None
+        for unwatch in self._unwatch.values():
+            unwatch()
+        self._unwatch.clear()
+        await end_tasks(self._telling)
 
     def reserve_order(self, client_order_id: str) -> float:
         """Grant at once: nothing is sent, so there is no budget of requests."""
@@ -115,6 +135,9 @@ class PaperVenue:
             return refusal
         event = self._execute(intent)
         self._orders[intent.client_order_id] = event
+        if event.state in {OrderState.PLACED, OrderState.PARTIALLY_FILLED}:
+            self._rest(intent, intent.quantity - sum((fill.quantity for fill in event.fills), ZERO))
+        self._follow(self._markets[intent.market])
         self._tell(event)
         self._tell_balances(self._assets_of(self._markets[intent.market]))
         return PlaceResult(
@@ -123,18 +146,69 @@ class PaperVenue:
             events=(msgspec.structs.replace(event, source="answer"),),
         )
 
+    async def protect(self, take_profit: OrderIntent | None, stop_loss: OrderIntent | None) -> tuple[PlaceResult, ...]:
+        return not_native(self.exchange, take_profit, stop_loss)
+
+    def has_leverage(self, market: str, leverage: int) -> bool:
+        return self._money.leverage(market) == leverage
+
+    async def set_leverage(self, market: str, leverage: int) -> str:
+        known = self._markets.get(market)
+        if known is None or known.kind == "spot":
+            return "" if known is not None and leverage == 1 else f"{market}: no contract of this exchange's"
+        if why := self._money.set_leverage(known, leverage):
+            return why
+        self._tell_balances([settle_of(known)])
+        return ""
+
     async def cancel(self, intent: OrderIntent) -> PlaceResult:
         await self._clock.sleep(2 * self._one_way)
-        return PlaceResult(outcome=Outcome.REJECTED, code="NOT_OPEN", message="paper orders never rest on the book")
+        one = self._resting.get(intent.market, {}).get(intent.client_order_id)
+        if one is None:
+            return _rejected("NOT_OPEN", f"client order id {intent.client_order_id}: no such open order")
+        event = self._end(one)
+        self._tell(event)
+        self._tell_balances(self._assets_of(one.market))
+        return PlaceResult(
+            outcome=Outcome.PLACED,
+            exchange_order_id=event.exchange_order_id,
+            events=(msgspec.structs.replace(event, source="answer"),),
+        )
+
+    def _end(self, one: RestingPaper) -> OrderEvent:
+        """Let what rests of an order rest no more; return what is to be told of that."""
+        self._money.hold(one.asset, -one.held)
+        self._rest_no_more(one)
+        now = self._clock.time_ns()
+        before = self._orders[one.intent.client_order_id]
+        event = msgspec.structs.replace(before, state=OrderState.CANCELLED, exchange_ns=now, received_ns=now)
+        self._orders[one.intent.client_order_id] = event
+        return event
 
     async def query(self, intent: OrderIntent) -> OrderEvent | None:
         await self._clock.sleep(2 * self._one_way)
         event = self._orders.get(intent.client_order_id)
-        return None if event is None else msgspec.structs.replace(event, source="query")
+        if event is not None:
+            return msgspec.structs.replace(event, source="query")
+        if intent.time_in_force not in MAY_REST or intent.created_ns >= self._begun_ns:
+            return None
+        return OrderEvent(
+            account_id=self.account_id,
+            market=intent.market,
+            client_order_id=intent.client_order_id,
+            state=OrderState.CANCELLED,
+            filled=ZERO,
+            source="query",
+            cause="paper orders that rest end with their process",
+            received_ns=self._clock.time_ns(),
+        )
 
     async def open_orders(self) -> Sequence[OrderEvent]:
-        """Return nothing: paper orders never rest on the book."""
-        return ()
+        return [
+            msgspec.structs.replace(self._orders[client_id], source="query")
+            for orders in self._resting.values()
+            for client_id in orders
+        ]
 
     async def trades(self, market: str, since_ns: int) -> Sequence[Fill]:
         return [
@@ -145,7 +219,14 @@ class PaperVenue:
         ]
 
     async def balances(self) -> Sequence[AccountBalance]:
-        return [self._balance(asset) for asset in sorted({*self._free, *self._used})]
+        return [self._balance(asset) for asset in sorted({*self._money.free, *self._money.used})]
+
+    async def positions(self) -> Sequence[AccountPosition]:
+        return ()
+
+    async def incomes(self, since_ns: int) -> Sequence[AccountIncome]:
+        """Tell nothing: paper money is not funded, a trade that holds a perpetual estimates it from the rates."""
+        return ()
 
     # -- matching -----------------------------------------------------------------------------------------------
 
@@ -154,35 +235,36 @@ class PaperVenue:
         market = self._markets.get(intent.market)
         if market is None:
             return _rejected("UNKNOWN_MARKET", f"{intent.market}: this exchange has no such market")
-        if intent.time_in_force not in {TimeInForce.IOC, TimeInForce.FOK}:
-            return _rejected("TIME_IN_FORCE", f"{intent.time_in_force.value}: paper orders are IOC or FOK")
+        if intent.kind is not OrderKind.LIMIT:
+            return _rejected("KIND", f"{intent.kind.value}: paper orders are limit orders")
+        if intent.time_in_force in MAY_REST and self._watch is None:
+            return _rejected("TIME_IN_FORCE", f"{intent.time_in_force.value}: nothing here follows what rests")
         if intent.client_order_id in self._orders:
             return _rejected("DUPLICATE", f"client order id {intent.client_order_id}: used before")
+        if intent.reduce_only and market.key in self._liquidated and not self._money.held(market.key):
+            return _rejected("REDUCE_ONLY", f"{market.key}: the position was liquidated, there is nothing to reduce")
         if intent.price <= 0 or intent.price % market.tick:
             return _rejected("PRICE", f"price {intent.price}: must be a multiple of the tick {market.tick}")
         if intent.quantity <= 0 or intent.quantity % market.lot or intent.quantity < market.min_amount:
             least = max(market.lot, market.min_amount)
             return _rejected("QUANTITY", f"quantity {intent.quantity}: must be lots of {market.lot}, at least {least}")
-        value = _value(market, intent.quantity, intent.price)
+        value = value_of(market, intent.quantity, intent.price)
         if value < market.min_notional:
             return _rejected("NOTIONAL", f"value {value}: must be at least {market.min_notional} {market.quote}")
-        asset, amount = self._cover(market, intent)
-        free = self._free.get(asset, ZERO)
+        asset, amount = self._money.cover(market, intent)
+        free = self._money.free.get(asset, ZERO)
         if amount > free:
             return _rejected("BALANCE", f"{free:f} {asset} is free, {amount:f} is needed")
+        if intent.time_in_force is TimeInForce.POST_ONLY and self._is_marketable(market, intent):
+            return _rejected("POST_ONLY", f"price {intent.price}: the order would match at once")
         return None
 
-    def _cover(self, market: Market, intent: OrderIntent) -> tuple[str, Decimal]:
-        """Return what must be free for the order: what it pays at its limit, or its full notional as margin."""
-        base = base_quantity(market, intent.quantity, intent.price)
-        if market.kind == "spot":
-            return (market.quote, base * intent.price) if intent.side == "buy" else (market.base, base)
-        held = self._positions.get(market.key, _Position()).quantity
-        signed = intent.quantity if intent.side == "buy" else -intent.quantity
-        opening = abs(held + signed) - abs(held)
-        if opening <= 0:
-            return _settle(market), ZERO
-        return _settle(market), _margin(market, opening, intent.price)
+    def _is_marketable(self, market: Market, intent: OrderIntent) -> bool:
+        book = self._book_of(market)
+        if book is None:
+            return False
+        best = Decimal(repr(book.asks.best if intent.side == "buy" else book.bids.best))
+        return best > 0 and (best <= intent.price if intent.side == "buy" else best >= intent.price)
 
     def _execute(self, intent: OrderIntent) -> OrderEvent:
         market = self._markets[intent.market]
@@ -190,40 +272,171 @@ class PaperVenue:
         filled = sum((quantity for _, quantity in taken), ZERO)
         if intent.time_in_force is TimeInForce.FOK and filled < intent.quantity:
             taken, filled = [], ZERO
-        now = self._clock.time_ns()
         fills = []
         for number, (price, quantity) in enumerate(taken):
             self._remember(market, intent.side, price, quantity)
-            fee, fee_asset = self._book(market, intent.side, quantity, Decimal(repr(price)))
-            fills.append(
-                Fill(
-                    account_id=self.account_id,
-                    market=market.key,
-                    exchange_trade_id=f"paper-{intent.client_order_id}-{number}",
-                    exchange_order_id=f"paper-{intent.client_order_id}",
-                    client_order_id=intent.client_order_id,
-                    side=intent.side,
-                    price=Decimal(repr(price)),
-                    quantity=quantity,
-                    fee=fee,
-                    fee_asset=fee_asset,
-                    liquidity="taker",
-                    exchange_ns=now,
-                )
-            )
+            fills.append(self._fill(market, intent, number, Decimal(repr(price)), quantity, "taker"))
+        rests = intent.time_in_force in MAY_REST
+        state = OrderState.FILLED if filled == intent.quantity else OrderState.CANCELLED
+        if rests and state is OrderState.CANCELLED:
+            state = OrderState.PARTIALLY_FILLED if fills else OrderState.PLACED
+        now = self._clock.time_ns()
         return OrderEvent(
             account_id=self.account_id,
             market=market.key,
             client_order_id=intent.client_order_id,
             exchange_order_id=f"paper-{intent.client_order_id}",
-            state=OrderState.FILLED if filled == intent.quantity else OrderState.CANCELLED,
+            state=state,
             filled=filled,
             fills=tuple(fills),
             source="stream",
-            cause="" if filled == intent.quantity else "the book held no more at the limit",
+            cause="" if filled == intent.quantity or rests else "the book held no more at the limit",
             exchange_ns=now,
             received_ns=now,
         )
+
+    def _fill(
+        self, market: Market, intent: OrderIntent, number: int, price: Decimal, quantity: Decimal, liquidity: str
+    ) -> Fill:
+        """Book one execution."""
+        rate = market.maker_fee if liquidity == "maker" else market.taker_fee
+        fee, fee_asset = self._money.book(market, intent.side, quantity, price, rate)
+        return Fill(
+            account_id=self.account_id,
+            market=market.key,
+            exchange_trade_id=f"paper-{intent.client_order_id}-{number}",
+            exchange_order_id=f"paper-{intent.client_order_id}",
+            client_order_id=intent.client_order_id,
+            side=intent.side,
+            price=price,
+            quantity=quantity,
+            fee=fee,
+            fee_asset=fee_asset,
+            liquidity=liquidity,
+            exchange_ns=self._clock.time_ns(),
+        )
+
+    # -- what rests ---------------------------------------------------------------------------------------------
+
+    def _rest(self, intent: OrderIntent, left: Decimal) -> None:
+        """Let what an order did not find at once stand at its limit, its money set aside."""
+        market, book = self._markets[intent.market], self._book_of(self._markets[intent.market])
+        asset, held = self._money.cover(market, msgspec.structs.replace(intent, quantity=left))
+        self._money.hold(asset, held)
+        ahead = ZERO if book is None else shown_at(own_side(book, intent.side), intent.price)
+        orders = self._resting.setdefault(market.key, {})
+        orders[intent.client_order_id] = RestingPaper(intent, market, left, ahead, asset, held)
+        self._follow(market)
+
+    def _rest_no_more(self, one: RestingPaper) -> None:
+        del self._resting[one.market.key][one.intent.client_order_id]
+        self._follow(one.market)
+
+    def _follow(self, market: Market) -> None:
+        """Follow a market while something rests in it, or is held."""
+        key = market.key
+        wanted = bool(self._resting.get(key)) or (market.kind != "spot" and bool(self._money.held(key)))
+        if wanted and key not in self._unwatch and self._watch is not None:
+            self._unwatch[key] = self._watch(
+                market, lambda: self._on_book(market), lambda trade: self._on_trade(market, trade)
+            )
+        elif not wanted and key in self._unwatch:
+            self._unwatch.pop(key)()
+
+    def _on_book(self, market: Market) -> None:
+        book = self._book_of(market)
+        if book is None:
+            return
+        for one in list(self._resting.get(market.key, {}).values()):
+            wanted = msgspec.structs.replace(one.intent, quantity=one.left)
+            for price, quantity in list(self._match(market, wanted)):
+                self._remember(market, one.side, price, quantity)
+                self._fill_resting(one, quantity)
+            one.shrink_queue(book)
+        self._liquidate()
+
+    # -- liquidation --------------------------------------------------------------------------------------------
+
+    def _liquidate(self) -> None:
+        """Close, at its liquidation price, what the exchange would not let stand; what rests there goes first."""
+        while (found := due(self._money, self._markets, self._mark_of)) is not None:
+            market, price = found
+            for one in list(self._resting.get(market.key, {}).values()):
+                self._later(self._end(one))
+            held = self._money.held(market.key)
+            intent = OrderIntent(
+                client_order_id=f"autoclose-paper-{self._begun_ns}-{len(self._orders)}",
+                trade_id="",
+                account_id=self.account_id,
+                market=market.key,
+                leg=0,
+                attempt=0,
+                side="sell" if held > 0 else "buy",
+                kind=OrderKind.LIQUIDATION,
+                price=price,
+                quantity=abs(held),
+                reduce_only=True,
+                deadline_ns=0,
+                created_ns=0,
+            )
+            fill = self._fill(market, intent, 0, price, intent.quantity, "taker")
+            now = self._clock.time_ns()
+            event = OrderEvent(
+                account_id=self.account_id,
+                market=market.key,
+                client_order_id=intent.client_order_id,
+                exchange_order_id=f"paper-{intent.client_order_id}",
+                state=OrderState.FILLED,
+                filled=intent.quantity,
+                fills=(msgspec.structs.replace(fill, forced=Forced.LIQUIDATION.value),),
+                source="stream",
+                exchange_ns=now,
+                received_ns=now,
+            )
+            self._orders[intent.client_order_id] = event
+            self._liquidated.add(market.key)
+            self._follow(market)
+            self._later(event)
+
+    def _on_trade(self, market: Market, trade: PublicTrade) -> None:
+        for one, quantity in met_by_trade(list(self._resting.get(market.key, {}).values()), trade):
+            self._fill_resting(one, quantity)
+
+    def _fill_resting(self, one: RestingPaper, quantity: Decimal) -> None:
+        """Fill a part of what rests, at its limit; the news arrives a way later."""
+        released = one.held if quantity == one.left else one.held * quantity / one.left
+        one.held -= released
+        one.left -= quantity
+        self._money.hold(one.asset, -released)
+        client_id = one.intent.client_order_id
+        before = self._orders[client_id]
+        fill = self._fill(one.market, one.intent, len(before.fills), one.intent.price, quantity, "maker")
+        fills = (*before.fills, fill)
+        now = self._clock.time_ns()
+        event = msgspec.structs.replace(
+            before,
+            state=OrderState.PARTIALLY_FILLED if one.left else OrderState.FILLED,
+            filled=sum((each.quantity for each in fills), ZERO),
+            fills=fills,
+            exchange_ns=now,
+            received_ns=now,
+        )
+        self._orders[client_id] = event
+        if not one.left:
+            self._rest_no_more(one)
+        self._follow(one.market)
+        self._later(event)
+
+    def _later(self, event: OrderEvent) -> None:
+        """Tell what happened at the exchange a way later."""
+        task = asyncio.get_running_loop().create_task(self._tell_later(event))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_later(self, event: OrderEvent) -> None:
+        await self._clock.sleep(self._one_way)
+        self._tell(event)
+        self._tell_balances(self._assets_of(self._markets[event.market]))
 
     def _match(self, market: Market, intent: OrderIntent) -> Iterator[tuple[float, Decimal]]:
         """Yield (price, quantity) from the best price to the limit."""
@@ -267,59 +480,15 @@ class PaperVenue:
         before = known[price].quantity if price in known else ZERO
         known[price] = _Taken(before + quantity, self._clock.monotonic_ns())
 
-    # -- money --------------------------------------------------------------------------------------------------
-
-    def _book(self, market: Market, side: Side, quantity: Decimal, price: Decimal) -> tuple[Decimal, str]:
-        """Move the money of one execution; return its fee and the fee's asset (what is received, on spot)."""
-        base = base_quantity(market, quantity, price)
-        if market.kind != "spot":
-            return self._book_derivative(market, side, quantity, price)
-        value = base * price
-        if side == "buy":
-            fee, asset = _fee(base * market.taker_fee), market.base
-            self._add(market.quote, -value)
-            self._add(market.base, base - fee)
-        else:
-            fee, asset = _fee(value * market.taker_fee), market.quote
-            self._add(market.base, -base)
-            self._add(market.quote, value - fee)
-        return fee, asset
-
-    def _book_derivative(self, market: Market, side: Side, quantity: Decimal, price: Decimal) -> tuple[Decimal, str]:
-        """Open, extend, reduce or turn a position; margin is the whole notional at entry."""
-        settle = _settle(market)
-        position = self._positions.setdefault(market.key, _Position())
-        signed = quantity if side == "buy" else -quantity
-        before_margin = _margin(market, abs(position.quantity), position.entry) if position.quantity else ZERO
-        realised = ZERO
-        closing = min(abs(position.quantity), quantity) if position.quantity * signed < 0 else ZERO
-        if closing:
-            direction = 1 if position.quantity > 0 else -1
-            realised = direction * _profit(market, closing, position.entry, price)
-        after = position.quantity + signed
-        if closing == ZERO:
-            position.entry = _mean_entry(market, abs(position.quantity), position.entry, quantity, price)
-        elif after * position.quantity < 0:
-            position.entry = price
-        position.quantity = after
-        after_margin = _margin(market, abs(after), position.entry) if after else ZERO
-        fee = _fee(_margin(market, quantity, price) * market.taker_fee)
-        self._used[settle] = self._used.get(settle, ZERO) + after_margin - before_margin
-        self._add(settle, before_margin - after_margin + realised - fee)
-        return fee, settle
-
-    def _add(self, asset: str, amount: Decimal) -> None:
-        self._free[asset] = self._free.get(asset, ZERO) + amount
-
     def _assets_of(self, market: Market) -> set[str]:
-        return {market.base, market.quote} if market.kind == "spot" else {_settle(market)}
+        return {market.base, market.quote} if market.kind == "spot" else {settle_of(market)}
 
     def _balance(self, asset: str) -> AccountBalance:
         return AccountBalance(
             account_id=self.account_id,
             asset=asset,
-            free=self._free.get(asset, ZERO),
-            used=self._used.get(asset, ZERO),
+            free=self._money.free.get(asset, ZERO),
+            used=self._money.used.get(asset, ZERO),
             received_ns=self._clock.time_ns(),
         )
 
@@ -334,38 +503,3 @@ class PaperVenue:
 
 def _rejected(code: str, message: str) -> PlaceResult:
     return PlaceResult(outcome=Outcome.REJECTED, code=code, message=message)
-
-
-def _fee(amount: Decimal) -> Decimal:
-    return amount.quantize(FEE_DIGITS, rounding=ROUND_DOWN)
-
-
-def _settle(market: Market) -> str:
-    return market.settle or (market.base if market.kind == "inverse" else market.quote)
-
-
-def _value(market: Market, quantity: Decimal, price: Decimal) -> Decimal:
-    """Return the quote value of an order quantity."""
-    return quantity * market.contract_size if market.kind == "inverse" else quantity * market.contract_size * price
-
-
-def _margin(market: Market, quantity: Decimal, price: Decimal) -> Decimal:
-    """Return the whole notional in the settlement asset."""
-    base = base_quantity(market, quantity, price)
-    return base if market.kind == "inverse" else base * price
-
-
-def _mean_entry(market: Market, held: Decimal, entry: Decimal, added: Decimal, price: Decimal) -> Decimal:
-    """Return the entry price of a position that was added to; inverse contracts are of quote, so theirs is harmonic."""
-    if not held:
-        return price
-    if market.kind == "inverse":
-        return (held + added) / (held / entry + added / price)
-    return (held * entry + added * price) / (held + added)
-
-
-def _profit(market: Market, quantity: Decimal, entry: Decimal, price: Decimal) -> Decimal:
-    """Return what ``quantity`` contracts bought at ``entry`` and sold at ``price`` earn in the settlement asset."""
-    if market.kind == "inverse":
-        return quantity * market.contract_size * (1 / entry - 1 / price)
-    return quantity * market.contract_size * (price - entry)

@@ -12,7 +12,16 @@ from trading.exchanges.paper import PaperVenue
 from trading.execution.desk import Desk
 from trading.execution.views import balance_view
 from trading.instruments import Market
-from trading.messages import AccountBalance, KnownOrder, OrderEvent, StreamState
+from trading.marketdata.hub import ANY_AGE
+from trading.messages import (
+    AccountBalance,
+    AccountPositions,
+    KnownOrder,
+    OrderEvent,
+    OrderPath,
+    OrdersBy,
+    StreamState,
+)
 from trading.portfolio import Purse
 from trading.ports import Venue
 from trading.tasks import end_tasks
@@ -25,7 +34,8 @@ class Accounts:
     """Opens purses and listens to them.
 
     ``on_order`` gets every order event, ``on_live`` is called when a purse's stream has come (back) to life, after the
-    venue's own sweep; ``on_change`` after any change of a stream's state.
+    venue's own sweep; ``on_positions`` after a reading of a purse's positions; ``on_change`` after any change of a
+    stream's state.
     """
 
     def __init__(
@@ -37,20 +47,24 @@ class Accounts:
         on_order: Callable[[Purse, OrderEvent], None],
         on_live: Callable[[Purse], None],
         on_change: Callable[[], None],
+        on_positions: Callable[[Purse], None],
         paper_one_way_seconds: float | None = None,
     ) -> None:
         self.config = config
         self.counters: Counter[str] = Counter()
         self.streams: dict[Purse, str] = {}
+        self.order_paths: dict[Purse, OrderPath] = {}  # as last told, of venues that have more than one
         self.swept: dict[Purse, int] = {}  # when a purse was last swept, by the wall clock
         self._desk = desk
         self._real = dict(venues)
         self._on_order = on_order
         self._on_live = on_live
         self._on_change = on_change
+        self._on_positions = on_positions
         self._paper_one_way_seconds = paper_one_way_seconds
         self._tasks: dict[Purse, asyncio.Task[None]] = {}
         self._known: dict[int, list[KnownOrder]] = {}
+        self._held: dict[int, bool] = {}  # whether an account's newest reading has any position
 
     def configure(self, config: OwnerConfig, venues: Mapping[int, Venue]) -> None:
         """Take a new configuration and further real accounts' venues."""
@@ -93,6 +107,24 @@ class Accounts:
             f"{purse.account_id} {'paper' if purse.paper else 'real'}": state for purse, state in self.streams.items()
         }
 
+    def order_path(self, purse: Purse) -> str:
+        """Return in a few words how a purse's orders leave, empty where there is but one way."""
+        path = self.order_paths.get(purse)
+        if path is None:
+            return ""
+        if path.by is OrdersBy.WEBSOCKET:
+            return "orders by WebSocket"
+        return f"orders by REST{' meanwhile' if path.by is OrdersBy.RECONNECTING else ''}: {path.reason}"
+
+    def order_counters(self) -> Counter[str]:
+        """Return the venues' own counts, summed: orders by path, fallbacks, reconnects, questions about orders."""
+        total: Counter[str] = Counter()
+        for venue in self._desk.venues.values():
+            counters = getattr(venue, "counters", None)
+            if counters is not None:
+                total.update(counters())
+        return total
+
     async def close(self) -> None:
         """Close every venue."""
         await end_tasks(self._tasks.values())
@@ -114,8 +146,10 @@ class Accounts:
             exchange,
             markets,
             account.paper_balances,
-            book_of=lambda market: desk.fresh_book(market, max_age_ms=float("inf")),
+            book_of=lambda market: desk.fresh_book(market, max_age_ms=ANY_AGE),
             clock=desk.clock,
+            watch=desk.watch,
+            mark_of=desk.mark,
             **latency,
         )
 
@@ -127,13 +161,28 @@ class Accounts:
             self._desk.alarm(f"account {purse.account_id} can't be started: {type(error).__name__}: {error}")
             self._on_change()
 
-    def _on_message(self, purse: Purse, message: OrderEvent | AccountBalance | StreamState) -> None:
+    def _on_message(
+        self, purse: Purse, message: OrderEvent | AccountBalance | AccountPositions | StreamState | OrderPath
+    ) -> None:
         if isinstance(message, OrderEvent):
             self._on_order(purse, message)
         elif isinstance(message, AccountBalance):
             self._on_balance(purse, message)
+        elif isinstance(message, AccountPositions):
+            if self._desk.holdings.on_positions(purse, message):
+                self._record_positions(message)
+                self._on_positions(purse)
+        elif isinstance(message, OrderPath):
+            self.order_paths[purse] = message
+            self._on_change()
         else:
             self._on_stream(purse, message)
+
+    def _record_positions(self, told: AccountPositions) -> None:
+        """Have a reading stored: the first, and all but those that find nothing again."""
+        if told.positions or self._held.get(told.account_id, True):
+            self._desk.store.record_positions(told)
+        self._held[told.account_id] = bool(told.positions)
 
     def _on_stream(self, purse: Purse, message: StreamState) -> None:
         if message.state == LIVE:

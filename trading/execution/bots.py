@@ -8,17 +8,18 @@ from decimal import Decimal
 
 import msgspec
 
-from risk.policy.gate import Key
-from risk.policy.limits import Limits, Situation, tighten
+from risk.policy.limits import Limits, Situation
 from trading.config import BotConfig
-from trading.execution.desk import TradeTerms
+from trading.execution.desk import Desk, TradeTerms
 from trading.execution.exposures import Exposures
 from trading.execution.planner import limits_of, terms_of
 from trading.execution.purses import Purses
+from trading.execution.route_terms import RouteTerms, route_terms
 from trading.messages import Opportunity, TradeMode, TradeRecord
 
 ZERO = Decimal(0)
 NS_PER_DAY = 86_400 * 10**9
+NOTHING = Exposures()  # is only read
 
 LIVE = "live"  # of accounts
 STARTING, RUNNING, BLOCKED, STOPPING, STOPPED, FAILED = (
@@ -46,7 +47,7 @@ class BotStatus(msgspec.Struct, frozen=True, kw_only=True):
 class RunningBot:
     """State of one bot. ``stopping`` once it is no longer wanted; ``faults`` keep it from trading, by cause."""
 
-    def __init__(self, config: BotConfig, purses: Purses) -> None:
+    def __init__(self, config: BotConfig, purses: Purses, now_ns: int) -> None:
         self.configure(config, purses)
         self.observed = STARTING
         self.reason = ""
@@ -60,30 +61,30 @@ class RunningBot:
         self._record: Counter[tuple[str, bool]] = Counter()  # trades counted here, by route and whether they were won
         self._days: dict[tuple[int, str, str], Decimal] = {}  # by day, mode and quote asset
         self._known = config.realised_today
-        self._known_day: int | None = None
+        self._known_day = now_ns // NS_PER_DAY
 
     def configure(self, config: BotConfig, purses: Purses) -> None:
         """Take a new configuration; open trades keep the terms they were opened with."""
         self.config = config
         self.purses = purses
         self.limits: Limits = limits_of(config)
-        self._route_limits: dict[str, Limits] = {}  # by route, as they are asked for
         self.terms: TradeTerms = terms_of(config, purses.by_exchange, paper=purses.paper)
         refused = {**(config.unproven if purses.mode == TradeMode.LIVE else {}), **config.untradable}
-        self.breaker_keys: dict[str, tuple[Key, ...]] = {}  # by route, what stands over it
+        self._routes: dict[str, RouteTerms] = {}  # by the name an opportunity carries, as they are asked for
         # By the name an opportunity carries.
         self.untradable = {f"{config.bot_id}:{route}": why for route, why in refused.items()}
 
-    def limits_on(self, found: Opportunity) -> Limits:
-        """Return the bot's limits with those of the exchanges and the pair that an opportunity's route goes through."""
-        limits = self._route_limits.get(found.route)
-        if limits is None:
-            exchanges = {leg.market.partition(":")[0]: None for leg in (found.buy, found.sell)}
-            layers = [self.config.exchange_limits.get(exchange) for exchange in exchanges]
-            layers.append(self.config.pair_limits.get(f"{found.base}/{found.quote}"))
-            limits = tighten(self.limits, *(layer for layer in layers if layer is not None))
-            self._route_limits[found.route] = limits
-        return limits
+    def route(self, desk: Desk, found: Opportunity) -> RouteTerms:
+        """Return the bot's terms on an opportunity's route."""
+        route = self._routes.get(found.route)
+        markets = desk.markets
+        if (
+            route is None
+            or markets[found.buy.market] is not route.buy.market
+            or markets[found.sell.market] is not route.sell.market
+        ):
+            route = self._routes[found.route] = route_terms(desk, self.config, self.terms, self.limits, found)
+        return route
 
     def start_over(self) -> None:
         """Begin without faults but those its configuration knows of: whoever starts a bot again has looked."""
@@ -98,15 +99,11 @@ class RunningBot:
 
     def situation(self, quote: str, now_ns: int, orders_last_minute: int, exposed: Exposures | None) -> Situation:
         """Return what the bot and its owner hold; without ``exposed`` nothing asks for exposures."""
-        situation = Situation(
+        exposed = exposed or NOTHING
+        return Situation(
             open_trades=len(self.open_trades),
             realised_today=self.realised(quote, now_ns),
             orders_last_minute=orders_last_minute,
-        )
-        if exposed is None:
-            return situation
-        return msgspec.structs.replace(
-            situation,
             exposure_by_asset=exposed.by_asset,
             exposure_by_exchange=exposed.by_exchange,
             exposure_by_account=exposed.by_account,
@@ -114,12 +111,11 @@ class RunningBot:
             unhedged=exposed.unhedged,
         )
 
-    def realised(self, quote: str, now_ns: int) -> Decimal:
-        """Return the results of the present UTC day in ``quote``, of the money the bot trades with now."""
+    def realised(self, quote: str, now_ns: int, mode: str = "") -> Decimal:
+        """Return the results of the present UTC day in ``quote``, of the money the bot trades with now, or of
+        another ``mode``'s."""
         day = now_ns // NS_PER_DAY
-        if self._known_day is None:
-            self._known_day = day
-        mode = self.purses.mode
+        mode = mode or self.purses.mode
         known = self._known.get(mode, {}).get(quote, ZERO) if day == self._known_day else ZERO
         return known + self._days.get((day, mode, quote), ZERO)
 
@@ -141,10 +137,13 @@ class RunningBot:
         for old in [key for key in self._days if key[0] < day - 1]:
             del self._days[old]
 
-    def record_of(self, route: str) -> tuple[int, int]:
-        """Return how many trades of a route were won (or came out even), and how many were lost."""
-        won, lost = self.config.record.get(route.partition(":")[2], (0, 0))
-        return won + self._record[route, True], lost + self._record[route, False]
+    def record_of(self, route: str, known: tuple[int, int]) -> tuple[int, int]:
+        """Return how many trades of a route were won (or came out even), and how many were lost.
+
+        ``known`` are those of before the bot was started.
+        """
+        counted = self._record
+        return known[0] + counted.get((route, True), 0), known[1] + counted.get((route, False), 0)
 
     def status(self) -> BotStatus:
         return BotStatus(

@@ -16,21 +16,21 @@ import msgspec
 
 from risk.policy import gate
 from risk.policy.breakers import Breaker, BreakerEvent, BreakerNews, BreakerRules, BreakerState, Scope, after, refusal
-from risk.policy.gate import Gate, Key, Leg, keys_of
+from risk.policy.gate import FREE, Gate, Key, Leg, keys_of
 from risk.policy.rulebook import ScopeRules
-from risk.policy.threshold import Day, daily_loss
+from risk.policy.threshold import Day, daily_loss, day_number
 from risk.policy.triggers import Trigger, Trip, Watch
-from trading.config import RiskPicture
-from trading.execution.bots import RunningBot
+from trading.config import PastResult, RiskPicture
 from trading.execution.desk import Desk
-from trading.execution.saga import Saga
+from trading.execution.trade import Trade
 from trading.instruments import Market
 from trading.marketdata.hub import LIVE, MarketState
-from trading.messages import Opportunity, OrderIntent, Outcome, TradeState
+from trading.messages import OrderIntent, Outcome, TradeState
 from trading.portfolio import Purse
 from trading.ports import LeaseLost, StoreUnavailable
 
 LOOK_SECONDS = 1.0  # how often the age of data is looked at
+LOOKS_AHEAD = 3  # before the end of its cool-down, a breaker whose data is still old is tripped again
 RETRY_SECONDS = 1.0  # after the store did not take an event
 ANSWERS = {Outcome.PLACED: "ok", Outcome.REJECTED: "rejected", Outcome.UNKNOWN: "error"}
 ZERO = Decimal(0)
@@ -82,28 +82,23 @@ class BreakerDesk:
         if picture.rules != self._rules:
             self._rules = picture.rules
             self._breaker_rules = {scope: rules.breaker for scope, rules in picture.rules.items()}
-            self._watches.clear()
+            # What was counted under triggers that have not changed goes on counting.
+            self._watches = {
+                key: watch for key, watch in self._watches.items() if watch.rules == picture.rules[key[0]].triggers
+            }
 
     # -- before a trade -----------------------------------------------------------------------------------------
 
-    def keys_of(self, bot: RunningBot, found: Opportunity) -> tuple[Key, ...]:
-        """Return the keys of all breakers over an opportunity's route."""
-        keys = bot.breaker_keys.get(found.route)
-        if keys is None:
-            markets = [self._desk.markets[leg.market] for leg in (found.buy, found.sell)]
-            legs = [_leg(bot.terms.purses[market.exchange].account_id, market) for market in markets]
-            keys = keys_of(owner_id=self._desk.owner_id, bot_id=bot.config.bot_id, legs=legs)
-            bot.breaker_keys[found.route] = keys
-        return keys
+    def keys_at(self, bot_id: int, account_id: int, market: Market) -> tuple[Key, ...]:
+        """Return the keys of all breakers over a trade of one account on one market."""
+        return keys_of(owner_id=self._desk.owner_id, bot_id=bot_id, legs=[_leg(account_id, market)])
 
     def gate(self, keys: Sequence[Key]) -> Gate:
         """Return what the breakers of a route allow; a free probe is claimed, for the next opportunity."""
-        now_ns = self._desk.clock.time_ns()
-        if not self._ours:
-            found = self._known.gate(keys, self._breaker_rules, self._holder, now_ns)
-        else:
-            breakers = [breaker for key in keys if (breaker := self._breaker(key)) is not None]
-            found = gate.verdict(breakers, self._breaker_rules, self._holder, now_ns)
+        tripped = self._known.over(keys) if not self._ours else self.tripped(keys)
+        if not tripped:
+            return FREE
+        found = gate.verdict(tripped, self._breaker_rules, self._holder, self._desk.clock.time_ns())
         if found.claims and not self._claims:
             self._claims.extend(found.claims)
             self._wake.set()
@@ -127,13 +122,13 @@ class BreakerDesk:
 
     # -- evidence -----------------------------------------------------------------------------------------------
 
-    def on_result(self, saga: Saga) -> None:
+    def on_result(self, saga: Trade) -> None:
         """Count a finished trade once, and what a late fill changes of it as one more result."""
         record = saga.record
         keys = self._keys_of_trade(saga)
         now_ns = self._desk.clock.time_ns()
         trade = record.trade_id
-        if trade not in self._legged and (record.state is TradeState.EXPOSED or _one_legged(saga)):
+        if trade not in self._legged and (record.state is TradeState.EXPOSED or saga.is_one_legged()):
             _remember(self._legged, trade, None)
             for key in keys:
                 self._trip(key, self._watch(key).note_one_legged(now_ns), trade)
@@ -146,6 +141,11 @@ class BreakerDesk:
             return
         _remember(self._counted, trade, profit)
         news = profit - (counted or ZERO)
+        if record.ticket is not None and record.ticket.is_close_only:
+            # Inventory was sold or converted: its cost is of the day, and no evidence against where it was done.
+            self._give_back(trade, keys, "sold or converted inventory only")
+            self._note_day(saga, news, now_ns)
+            return
         event = BreakerEvent.LOSS if news < 0 else BreakerEvent.CLEAN
         for key in keys:
             self._probing.pop(key, None)
@@ -174,12 +174,26 @@ class BreakerDesk:
         key = (Scope.ACCOUNT, str(purse.account_id))
         self._trip(key, self._watch(key).note_difference(self._desk.clock.time_ns(), what), "")
 
-    def seed_day(self, mode: str, quote: str, realised: Decimal) -> None:
-        """Begin the present day with what is known to have been earned in it."""
-        now_ns = self._desk.clock.time_ns()
-        self._days.setdefault((mode, quote), Day().noted(realised, now_ns))
+    def begin(self, today: Mapping[str, Mapping[str, Day]], results: Sequence[PastResult]) -> None:
+        """Begin with what the owner's bots have earned and lost before this engine, today and lately.
 
-    def _note_day(self, saga: Saga, news: Decimal, now_ns: int) -> None:
+        Where the newest result of a breaker trips it, the process that saw it died before that was durable.
+        """
+        self._days = {(mode, quote): day for mode, days in today.items() for quote, day in days.items()}
+        last: dict[Key, tuple[Trip | None, str]] = {}
+        for result in results:
+            _remember(self._counted, result.trade_id, result.profit)
+            for key in result.keys:
+                last[key] = self._watch(key).note_result(result.profit, result.at_ns), result.trade_id
+        for key, (trip, trade) in last.items():
+            self._trip(key, trip, trade)
+
+    def realised_today(self, mode: str, quote: str) -> Decimal:
+        """Return the result of the present UTC day, of all the owner's bots."""
+        day = self._days.get((mode, quote))
+        return day.realised if day is not None and day.number == day_number(self._desk.clock.time_ns()) else ZERO
+
+    def _note_day(self, saga: Trade, news: Decimal, now_ns: int) -> None:
         record = saga.record
         key = (Scope.OWNER, str(self._desk.owner_id))
         day = self._days[record.mode, record.quote] = self._days.get((record.mode, record.quote), Day()).noted(
@@ -212,7 +226,20 @@ class BreakerDesk:
             if state.status == LIVE:
                 self._down_since.pop(state.key, None)
             key = (Scope.PAIR_ON_EXCHANGE, _pair_on_exchange(state.market))
+            if state.status != LIVE and self._stays_open(key, now_ns):
+                continue
             self._trip(key, self._watch(key).note_stale((monotonic_ns - since_ns) / 1e9, now_ns), "")
+
+    def _stays_open(self, key: Key, now_ns: int) -> bool:
+        """Return whether a breaker that old data has tripped is still open when it is looked at next."""
+        breaker = self._breaker(key)
+        return (
+            breaker is not None
+            and breaker.state is BreakerState.OPEN
+            and breaker.trigger == Trigger.STALE
+            and breaker.until_ns is not None
+            and breaker.until_ns > now_ns + LOOKS_AHEAD * int(LOOK_SECONDS * 1e9)
+        )
 
     def _watch(self, key: Key) -> Watch:
         watch = self._watches.get(key)
@@ -228,7 +255,9 @@ class BreakerDesk:
         self._sequence += 1
         if key[0] not in OWN and trip.trigger is Trigger.WINDOW_LOSS:
             trip = msgspec.structs.replace(trip, reason="More was lost within the rules' time than they allow.")
-        self._desk.alarm(f"circuit breaker of {Breaker(scope=key[0], key=key[1]).name}: {trip.reason}")
+        before = self._breaker(key)
+        if before is None or (before.state, before.trigger) != (BreakerState.OPEN, trip.trigger.value):
+            self._desk.alarm(f"circuit breaker of {Breaker(scope=key[0], key=key[1]).name}: {trip.reason}")
         self._tell(
             key,
             BreakerEvent.TRIP,
@@ -240,12 +269,12 @@ class BreakerDesk:
         )
         self._on_change()
 
-    def _give_back(self, trade_id: str, keys: Sequence[Key]) -> None:
-        """Give back the probe of a trade that executed nothing: it has shown nothing."""
+    def _give_back(self, trade_id: str, keys: Sequence[Key], what: str = "executed nothing") -> None:
+        """Give back the probe of a trade that has shown nothing: ``what`` says why."""
         for key in keys:
             if self._probing.get(key) == trade_id:
                 del self._probing[key]
-                self._tell(key, BreakerEvent.PROBE_LAPSED, reason=f"Trade {trade_id} executed nothing.")
+                self._tell(key, BreakerEvent.PROBE_LAPSED, reason=f"Trade {trade_id} {what}.")
 
     def _tell(
         self,
@@ -336,7 +365,7 @@ class BreakerDesk:
             )
             return None
 
-    def _keys_of_trade(self, saga: Saga) -> tuple[Key, ...]:
+    def _keys_of_trade(self, saga: Trade) -> tuple[Key, ...]:
         """Return the keys of the breakers a trade tells something of; paper money tells of its bot alone."""
         if saga.terms.paper:
             return ((Scope.BOT, str(saga.record.bot_id)),)
@@ -368,12 +397,3 @@ def _of_leg(leg: Leg) -> tuple[Key, ...]:
 
 def _pair_on_exchange(market: Market) -> str:
     return f"{market.exchange}:{market.base}/{market.quote}"
-
-
-def _one_legged(saga: Saga) -> bool:
-    """Return whether of the first orders one side filled and the other did not at all."""
-    filled = {"buy": ZERO, "sell": ZERO}
-    for order in saga.orders.values():
-        if order.intent.attempt == 0:
-            filled[order.intent.side] += order.filled
-    return any(filled.values()) and not all(filled.values())

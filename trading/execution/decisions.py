@@ -16,8 +16,8 @@ import msgspec
 from trading.execution.desk import Desk
 from trading.execution.ids import is_ours
 from trading.execution.order import Order
-from trading.execution.saga import Saga
 from trading.execution.takeup import StoredOrder
+from trading.execution.trade import Trade
 from trading.execution.trades import Trades
 from trading.messages import Fill, OrderEvent, OrderIntent, OrderState, TradeMode, TradeRecord, TradeState
 from trading.portfolio import Purse
@@ -91,7 +91,7 @@ class Decisions:
 
     # -- finding it -----------------------------------------------------------------------------------------------
 
-    async def _find(self, client_id: str) -> tuple[Saga | None, Order, Venue | None] | None:
+    async def _find(self, client_id: str) -> tuple[Trade | None, Order, Venue | None] | None:
         followed = self._followed(client_id)
         if followed is None and self._left_order(client_id) is None:
             stored = await self._desk.store.trade_of(client_id)
@@ -104,7 +104,7 @@ class Decisions:
             followed = self._followed(client_id)
         return followed or self._left_order(client_id)
 
-    def _followed(self, client_id: str) -> tuple[Saga, Order, Venue | None] | None:
+    def _followed(self, client_id: str) -> tuple[Trade, Order, Venue | None] | None:
         saga = self._trades.of_order(client_id)
         if saga is None:
             return None

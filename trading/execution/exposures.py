@@ -9,8 +9,8 @@ import msgspec
 
 from risk.policy.limits import Limits
 from trading.execution.desk import Desk
-from trading.execution.saga import Saga
-from trading.messages import TradeState
+from trading.execution.trade import Trade
+from trading.messages import TradeState, WorstCase
 
 ZERO, ONE = Decimal(0), Decimal(1)
 
@@ -36,36 +36,41 @@ def are_limited(limits: Limits) -> bool:
     )
 
 
-def exposures(desk: Desk, sagas: Iterable[Saga], quote: str, *, paper: bool) -> Exposures:
+def exposures(
+    desk: Desk, sagas: Iterable[Trade], quote: str, *, paper: bool, unfollowed: Iterable[WorstCase] = ()
+) -> Exposures:
     """Add up what trades of one kind of money may hold unhedged: residuals, and orders that may or may not fill.
 
-    A trade in another quote asset counts at that asset's price, at par where it has none here.
+    ``unfollowed`` are trades without a saga. A trade in another quote asset counts at that asset's price, at par where
+    it has none here.
     """
     found = Exposures()
+    for one in unfollowed:
+        if one.paper is paper:
+            worst = one.notional * (ONE if one.quote == quote else desk.value(one.quote, quote) or ONE)
+            _count(found, one.base, worst, one.exchanges, one.accounts)
     for saga in sagas:
         if saga.terms.paper is not paper:
             continue
         price = ONE if saga.record.quote == quote else desk.value(saga.record.quote, quote) or ONE
         if saga.record.state is not TradeState.EXPOSED:  # that one's clock has stopped
             found.unhedged += saga.exposed_so_far() * price
-        worst = abs(saga.worst_residual()) * _price(saga) * price
+        worst = saga.worst_notional() * price
         if not worst:
             continue
-        found.total += worst
-        _add(found.by_asset, saga.record.base, worst)
         exchanges = {desk.markets[key].exchange for key in saga.market_keys() if key in desk.markets}
-        for exchange in exchanges:
-            _add(found.by_exchange, exchange, worst)
         purses = {saga.terms.purses[exchange] for exchange in exchanges if exchange in saga.terms.purses}
-        for purse in purses:
-            _add(found.by_account, str(purse.account_id), worst)
+        _count(found, saga.record.base, worst, exchanges, [purse.account_id for purse in purses])
     return found
 
 
-def _price(saga: Saga) -> Decimal:
-    """Return what a base unit of a trade is worth: what it cost, or the dearest it may yet."""
-    vwap = saga.tally().vwap
-    return vwap if vwap is not None else max((order.intent.price for order in saga.orders.values()), default=ZERO)
+def _count(found: Exposures, base: str, worst: Decimal, exchanges: Iterable[str], accounts: Iterable[int]) -> None:
+    found.total += worst
+    _add(found.by_asset, base, worst)
+    for exchange in exchanges:
+        _add(found.by_exchange, exchange, worst)
+    for account in accounts:
+        _add(found.by_account, str(account), worst)
 
 
 def _add(amounts: dict[str, Decimal], key: str, amount: Decimal) -> None:

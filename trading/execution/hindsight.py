@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 from trading.arbitrage.depth import BaseLevels, Filled, LegTerms, fill
 from trading.execution.desk import Desk
+from trading.marketdata.hub import ANY_AGE
 from trading.messages import Decision, LegQuote, Opportunity
 
 LATER_SECONDS = 1.0
 MAX_WAITING = 200  # as many walks may come at once; beyond, decisions are told of at once and without
-ANY_AGE = float("inf")
 
 
 class Hindsight:

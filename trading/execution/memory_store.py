@@ -17,6 +17,7 @@ from risk.policy.rulebook import DEFAULTS, ScopeRules
 from risk.policy.switch import NORMAL, Action, verdict
 from trading.execution.reconciliation import (
     CLOSED_BY_PEOPLE,
+    OF_LEDGER,
     Difference,
     DifferenceKind,
     Expected,
@@ -28,6 +29,8 @@ from trading.instruments import Market
 from trading.messages import (
     FINISHED_TRADES,
     AccountBalance,
+    AccountIncome,
+    AccountPositions,
     Decision,
     DecisionKey,
     Fill,
@@ -40,6 +43,7 @@ from trading.messages import (
     TradeState,
 )
 from trading.ports import LeaseLost, StoreUnavailable, SwitchedOff
+from trading.tickets import ENTRY_LEG
 
 
 class MemoryStore:
@@ -59,8 +63,11 @@ class MemoryStore:
         self.decisions: list[Decision] = []
         self.counts: Counter[DecisionKey] = Counter()
         self.balances: dict[tuple[int, str], AccountBalance] = {}
+        self.positions: dict[int, AccountPositions] = {}  # by account
         self.slippage: dict[str, LegSlippageRecord] = {}  # by client order id
         self.opened: dict[int, Mapping[str, Decimal]] = {}  # by account, what its ledger was opened with
+        self.incomes: dict[tuple[int, str, str], AccountIncome] = {}  # by account, kind and transaction id
+        self._in_opening: set[tuple[int, str, str]] = set()  # of them, those from before the ledger was opened
         self.markets: dict[str, Market] = {}  # what executions mean for balances; unknown ones move nothing but fees
         self.differences: dict[int, tuple[Difference, ...]] = {}
         self.dismissed: dict[int, frozenset[tuple[str, str]]] = {}
@@ -96,7 +103,7 @@ class MemoryStore:
         self.history[intent.client_order_id] = [OrderState.PENDING, OrderState.SENDING]
         self.events[intent.client_order_id] = []
 
-    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
+    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
         self._check()
         self._check_switch(Action.OPEN)
         if trade.trade_id in self.trades:
@@ -107,12 +114,21 @@ class MemoryStore:
         self.record_trade(trade)
         for intent in intents:
             self._insert(intent)
-        self.record_decision(decision)
+        if decision is not None:
+            self.record_decision(decision)
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
         self._check()
-        self._check_switch(Action.REDUCE)
+        opens = trade.ticket is not None and intent.leg == ENTRY_LEG
+        self._check_switch(Action.OPEN if opens else Action.REDUCE)
         self._insert(intent)
+        self.record_trade(trade)
+
+    async def commit_protection(self, trade: TradeRecord, intents: Sequence[OrderIntent]) -> None:
+        self._check()
+        self._check_switch(Action.REDUCE)
+        for intent in intents:
+            self._insert(intent)
         self.record_trade(trade)
 
     def record_event(self, event: OrderEvent, state: str) -> None:
@@ -122,6 +138,8 @@ class MemoryStore:
             known = self.fills.get(key)
             if known is None or (known.fee is None and fill.fee is not None):
                 self.fills[key] = fill
+        if event.made is not None and client_id not in self.intents:
+            self._insert(event.made)
         if client_id not in self.intents:
             return
         self.events[client_id].append(event)
@@ -148,6 +166,9 @@ class MemoryStore:
 
     def record_balance(self, balance: AccountBalance) -> None:
         self.balances[balance.account_id, balance.asset] = balance
+
+    def record_positions(self, positions: AccountPositions) -> None:
+        self.positions[positions.account_id] = positions
 
     def record_slippage(self, record: LegSlippageRecord) -> None:
         self.slippage[record.client_order_id] = record
@@ -225,6 +246,7 @@ class MemoryStore:
             orders=own,
             client_ids=frozenset(own.values()) | (client_order_ids & self.intents.keys()),
             fills={key[1:]: fill.exchange_ns for key, fill in self.fills.items() if key[0] == account_id},
+            incomes=frozenset(key[1:] for key in self.incomes if key[0] == account_id),
             dismissed=self.dismissed.get(account_id, frozenset()),
             unknown_orders=tuple(
                 found.key
@@ -240,6 +262,9 @@ class MemoryStore:
             if fill.account_id == account_id:
                 for asset, change in effects(fill, self.markets.get(fill.market)).items():
                     balances[asset] = balances.get(asset, Decimal(0)) + change
+        for key, income in self.incomes.items():
+            if income.account_id == account_id and key not in self._in_opening:
+                balances[income.asset] = balances.get(income.asset, Decimal(0)) + income.amount
         return {asset: amount for asset, amount in balances.items() if amount}
 
     async def move_breaker(self, news: BreakerNews) -> Breaker:
@@ -265,12 +290,16 @@ class MemoryStore:
     def reconciled(self, done: Reconciliation) -> int:
         account, findings = done.account_id, done.findings
         known = {(found.kind, found.key) for found in self.differences.get(account, ())}
+        for income in findings.incomes:
+            key = (account, income.kind.value, income.transaction_id)
+            if key not in self.incomes:
+                self.incomes[key] = income
+                if account not in self.opened:
+                    self._in_opening.add(key)
         if findings.opening is not None and account not in self.opened:
             self.opened[account] = findings.opening
             self._opened_ns[account] = self._matched[account] = done.at_ns
-        elif findings.balances_compared and not any(
-            found.kind is DifferenceKind.BALANCE for found in findings.differences
-        ):
+        elif findings.balances_compared and not any(found.kind in OF_LEDGER for found in findings.differences):
             self._matched[account] = done.at_ns
         still = [
             found

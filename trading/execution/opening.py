@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
+import msgspec
+
 from risk.policy.verdict import ALLOWED
+from trading.basis import BasisStanding, BasisTerms
 from trading.execution.bots import RunningBot
 from trading.execution.breakers import BreakerDesk
 from trading.execution.desk import Desk
@@ -13,10 +16,10 @@ from trading.execution.footprints import Footprint
 from trading.execution.gate import Passed, Refusal
 from trading.execution.notices import Notices
 from trading.execution.order import Order
-from trading.execution.planner import Plan, intents_of, less_certain, record_of
+from trading.execution.planner import Plan, intents_of, less_certain, record_of, worst_of
 from trading.execution.realised import Measure, decided
 from trading.execution.trades import Trades
-from trading.messages import Decision, LegPolicy, OrderIntent, OrderState, TradeRecord
+from trading.messages import LIQUIDITY, Decision, LegPolicy, OrderIntent, OrderState, TradeRecord
 from trading.portfolio import InsufficientFunds
 from trading.ports import LeaseLost, StoreUnavailable, SwitchedOff
 
@@ -33,8 +36,11 @@ class Opening:
         self._notices = notices
         self._on_lost = on_lost
 
-    def open(self, bot: RunningBot, passed: Passed) -> Refusal | None:
-        """Reserve what a trade needs and set it going; return what it could not have, and then nothing is reserved."""
+    def open(self, bot: RunningBot, passed: Passed, basis: BasisTerms | None = None) -> Refusal | None:
+        """Reserve what a trade needs and set it going; return what it could not have, and then nothing is reserved.
+
+        With ``basis`` it is a spot-against-perpetual trade of these terms.
+        """
         planned = passed.plan
         desk, found = self._desk, planned.opportunity
         now = desk.clock.time_ns()
@@ -48,17 +54,25 @@ class Opening:
             return refusal
         for intent in intents:
             desk.footprints.begin(intent.client_order_id, Footprint(intent.market, intent.side, bot.purses.paper))
+        desk.promise(intents)
+        assessment = passed.assessment
         record = record_of(planned, bot.config, trade, bot.purses.mode, now)
-        decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade, assessment=passed.assessment)
-        self._breakers.opened(trade, self._breakers.keys_of(bot, found))
+        if assessment is not None:
+            liquidity = assessment.components.get(LIQUIDITY)
+            record = msgspec.structs.replace(record, score=assessment.score, liquidity=liquidity)
+        if basis is not None:
+            record = msgspec.structs.replace(record, basis=basis, pair=BasisStanding())
+        decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade, assessment=assessment)
+        self._breakers.opened(trade, bot.route(desk, found).keys)
         bot.counters["trades"] += 1
         bot.open_trades.add(trade)
         bot.busy_routes[found.route] = trade
         monotonic = desk.clock.monotonic_ns()
         age_ns = int(min(found.buy.book_age_ms, found.sell.book_age_ms) * 1e6)
         desk.stages.record_ns("book_to_decision", monotonic - found.detected_monotonic_ns + age_ns)
-        measures = {} if bot.purses.paper else decided(desk, found, intents, passed.assessment)
+        measures = {} if bot.purses.paper else decided(desk, found, intents, assessment)
         work = self._execute(bot, record, intents, held, decision, monotonic, measures)
+        self._trades.opening[trade] = worst_of(planned, paper=bot.terms.paper)
         self._trades.run(bot.config.bot_id, trade, found.route, work)
         return None
 

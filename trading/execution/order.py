@@ -44,7 +44,10 @@ class Order:
         "exchange_order_id",
         "fills",
         "intent",
+        "note",
         "overfilled",
+        "path",
+        "questions",
         "sent_ns",
         "state",
     )
@@ -55,6 +58,9 @@ class Order:
         self.exchange_order_id = ""
         self.fills: dict[str, Fill] = {}
         self.overfilled = False
+        self.note = ""  # how it is worked, for its history
+        self.path = ""  # how this process sent it: ``websocket``, ``rest``, or nowhere (paper)
+        self.questions = 0  # how often an exchange was asked about it, by this process
         self.sent_ns = 0  # monotonic, when the request left; 0 if this process did not send it
         self._claimed: Decimal | None = None  # the largest cumulative quantity the exchange has named
         self._total_named = False  # whether a final report named its cumulative quantity

@@ -17,6 +17,7 @@ from trading.messages import OrderEvent, TradeRecord
 from trading.portfolio import Purse
 from trading.tasks import end_tasks
 
+READERS = 2  # at once: a sweep may tell of thousands, and what is to be written would wait behind all of them
 StoredTrade = tuple[TradeRecord, Sequence[StoredOrder]]
 
 
@@ -55,6 +56,7 @@ class Past:
         self._taking_up: dict[str, set[Purse]] = {}
         self._reopening: dict[str, list[OrderEvent]] = {}  # events of trades that are being read from the store
         self._readers: set[asyncio.Task[None]] = set()
+        self._turns = asyncio.Semaphore(READERS)
 
     def take_up(self, found: Iterable[StoredTrade]) -> None:
         """Settle unfinished trades; their accounts take no new trades until that is done.
@@ -79,11 +81,11 @@ class Past:
                 continue
             for order in orders:
                 self._follow(self._desk.markets[order.intent.market])
-            saga = self._trades.saga(terms, record, orders)
+            saga = self._trades.take(terms, record, orders)
+            self._taking_up[record.trade_id] = purses
             for event in events:
                 saga.on_event(event)
-            self._taking_up[record.trade_id] = purses
-            self._trades.run(record.bot_id, record.trade_id, record.route, saga.settle())
+            self._trades.settle_again(saga)  # unless one of the events has set it going
 
     def retry(self) -> None:
         """Try again to take up what could not be."""
@@ -138,17 +140,20 @@ class Past:
         await end_tasks(self._readers)
 
     async def _read(self, purse: Purse, client_id: str) -> None:
-        found = await self._read_trade(client_id)
+        async with self._turns:
+            # Another order of its trade may have brought it back meanwhile.
+            is_known = self._trades.of_order(client_id) is not None
+            found = None if is_known else await self._read_trade(client_id)
         events = self._reopening.pop(client_id)
         if self._is_over():
             return
-        if found is None:
+        if found is None and not is_known:
             self._reconciler.meet_stranger(purse, client_id, events[0].market)
             self._desk.alarm(f"order {client_id} carries an id of this installation, but the store does not know it")
             self._on_change()
             self._record(events)
             return
-        if self._trades.of_order(client_id) is None:
+        if found is not None and self._trades.of_order(client_id) is None:
             refusal = self._reopened(*found)
             if refusal:
                 self._desk.alarm(refusal)
@@ -165,12 +170,14 @@ class Past:
         terms, orders, _ = taken
         for order in orders:
             self._follow(self._desk.markets[order.intent.market])
-        saga = self._trades.saga(terms, record, orders)
-        # A process may have died between writing a late fill and what it made of the trade.
-        if saga.finished and saga.tally().residual == record.residual_base:
+        saga = self._trades.take(terms, record, orders)
+        # A process may have died between writing a late fill and what it made of the trade. Of one that holds nothing
+        # whatever fills the residual doesn't tell.
+        tells = record.ticket is None or not record.ticket.is_close_only
+        if saga.finished and tells and saga.result().residual == record.residual_base:
             self._trades.listen(saga)
         else:
-            self._trades.run(record.bot_id, record.trade_id, record.route, saga.settle())
+            self._trades.settle_again(saga)
         return ""
 
     def _record(self, events: Iterable[OrderEvent]) -> None:

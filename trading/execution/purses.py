@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
-from trading.config import AccountConfig, BotConfig, OwnerConfig
+from trading.config import MANUAL, AccountConfig, BotConfig, OwnerConfig
 from trading.messages import TradeMode
 from trading.portfolio import Purse
 
@@ -19,6 +19,8 @@ class Purses(msgspec.Struct, frozen=True, kw_only=True):
     by_exchange: Mapping[str, Purse]
     mode: TradeMode
     why_paper: str = ""
+    # Of a bot for trades by hand: each account's own, with its exchange. None of them keeps it from the others.
+    desk: tuple[tuple[str, Purse], ...] = ()
 
     @property
     def paper(self) -> bool:
@@ -32,6 +34,8 @@ def purses_of(bot: BotConfig, config: OwnerConfig) -> Purses | str:
     One leg is never real while another is on paper, and never real money while another is a testnet's: that would be
     a naked position.
     """
+    if bot.strategy == MANUAL:
+        return _desk_purses(bot, config)
     accounts = {account.account_id: account for account in config.accounts}
     used: dict[str, AccountConfig] = {}
     for exchange in sorted({market.exchange for market in bot.markets}):
@@ -54,6 +58,26 @@ def purses_of(bot: BotConfig, config: OwnerConfig) -> Purses | str:
         mode=mode,
         why_paper=why_paper,
     )
+
+
+def desk_purse(bot: BotConfig, account: AccountConfig, config: OwnerConfig) -> tuple[Purse, TradeMode] | str:
+    """Return whose money a trade by hand on an account moves, or why a live bot has none of it there.
+
+    A live one never turns to paper: who trades by hand has chosen.
+    """
+    if bot.mode != LIVE:
+        return Purse(account.account_id, True), TradeMode.PAPER
+    if why_paper := _why_paper(bot, config, [account]):
+        return f"Real orders can't be sent: {why_paper}."
+    return Purse(account.account_id, False), _least_real({account.exchange.environment})
+
+
+def _desk_purses(bot: BotConfig, config: OwnerConfig) -> Purses:
+    found = []
+    for account in config.accounts:
+        if account.account_id in bot.desk_accounts and not isinstance(purse := desk_purse(bot, account, config), str):
+            found.append((account.exchange.code, purse[0]))
+    return Purses(by_exchange={}, mode=TradeMode.LIVE if bot.mode == LIVE else TradeMode.PAPER, desk=tuple(found))
 
 
 def _least_real(environments: Collection[str]) -> TradeMode:

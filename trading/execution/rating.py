@@ -3,58 +3,88 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import islice
-from typing import NamedTuple
+from functools import cache
+from typing import Any
+
+import numpy as np
 
 from risk.policy import score as scoring
-from risk.policy import sizing, slippage
+from risk.policy import slippage
 from risk.policy.realised import Learned
 from risk.policy.verdict import Verdict
-from trading.arbitrage.depth import BaseLevels, Filled, LegTerms, fill
 from trading.config import RatingRules
 from trading.execution.bots import RunningBot
 from trading.execution.desk import Desk
-from trading.instruments import Market
+from trading.execution.planner import Sized
+from trading.execution.route_terms import RouteLeg, RouteTerms
 from trading.marketdata.hub import MarketState
-from trading.messages import Assessment, LegQuote, Opportunity
-from trading.portfolio import Purse
+from trading.messages import Assessment, Opportunity
 
-LEVELS = 20  # of a book that are looked at: what a bot trades stands in the first few
 WEATHER_NS = 100_000_000
+FIGURES = 25  # that compiled code writes
 UNKNOWN_LATENCY_SECONDS = 0.25  # before an account's first answer
-UNKNOWN_VOLUME = 0.25  # share of the volume wanted that is assumed before trades have been heard for a minute
 
 
-class Rated(NamedTuple):
-    """An opportunity's assessment, and the check that refuses it (empty if none does) with its verdict.
+class Rated(Sized, frozen=True, gc=False):
+    """An opportunity's size and what it came of; words are made of it only for what is recorded. Zeros where nothing is
+    left.
 
-    ``worst`` are the prices that buying and selling the size reach in the books.
+    ``figures`` are what compiled code wrote, ``extra_bps`` the edge demanded for slippage
+    seen.
     """
 
-    assessment: Assessment
-    check: str = ""
-    verdict: Verdict | None = None
-    worst: tuple[float, float] | None = None
+    ending: int
+    extra_bps: float
+    figures: Any
 
+    @property
+    def refused(self) -> bool:
+        return self.ending != 0
 
-class Weather(NamedTuple):
-    """What changes slowly about one leg's market and account; looked at WEATHER_NS apart."""
+    @property
+    def assessment(self) -> Assessment:
+        """Return how the opportunity was sized and rated."""
+        found = _compiled().figures_of(self.figures)
+        return Assessment(
+            notional=self.notional,
+            factors=found.factors._asdict(),
+            score=found.score,
+            components=found.components._asdict(),
+            costs_bps=self._costs(found),
+        )
 
-    seen_ns: int
-    latency: float
-    error_share: float
-    sigma: float | None
-    volume: float | None
-    usual_spread: float | None
+    def refusal(self) -> tuple[str, Verdict]:
+        """Return the check that refuses the opportunity, and its verdict."""
+        endings, found = _compiled().Ending, _compiled().figures_of(self.figures)
+        if self.ending == endings.NOTHING_LEFT:
+            factors = found.factors._asdict()
+            nothing = min(factors, key=lambda name: factors[name])
+            why = f"Nothing is left of the size: the {nothing} factor is {factors[nothing]:.3f}."
+            return "sizing", Verdict(allowed=False, reason=why, figures=factors)
+        if self.ending == endings.SLIPPAGE:
+            return "slippage", slippage.verdict_of(found.judged, found.wanted)
+        if self.ending == endings.BOOKS_TOO_THIN:
+            return "slippage", Verdict(allowed=False, reason="The books no longer hold the size.", figures={})
+        why = (
+            f"Of {found.net_bps:.2f} bps after fees {found.left_bps:.2f} bps are left after drift "
+            f"({found.costs.drift_bps:.2f}) and impact ({found.costs.impact_bps:.2f}); at least "
+            f"{found.demanded_bps:.2f} bps are wanted"
+            f"{f', {self.extra_bps:.2f} of them for slippage seen' if self.extra_bps else ''}."
+        )
+        return "expected_costs", Verdict(allowed=False, reason=why, figures=self._costs(found))
 
-
-class Side(NamedTuple):
-    """One leg's market as it is now; ``band`` is the notional within the sizing rules' band."""
-
-    state: MarketState
-    levels: list[tuple[float, float]]
-    band: float
-    weather: Weather
+    def _costs(self, found: Any) -> dict[str, float]:
+        """Return the costs that were worked out, by name."""
+        endings = _compiled().Ending
+        if self.ending == endings.NOTHING_LEFT:
+            return {}
+        costs = found.judged.costs if self.ending == endings.SLIPPAGE else found.costs
+        named = {name: float(figure) for name, figure in slippage.figures_of(found.judged.limit_bps, costs).items()}
+        if self.ending in {endings.RATED, endings.COSTS}:
+            named |= {
+                "net_bps": found.net_bps, "after_costs_bps": found.left_bps, "demanded_bps": found.demanded_bps
+            }  # fmt: skip
+        return named
 
 
 class Rating:
@@ -62,231 +92,106 @@ class Rating:
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self.rules: RatingRules | None = None
+        self._rules: RatingRules | None = None
+        self._record: Any = None  # the rules, as compiled code takes them
+        self._rate: Any = None
+        self._no_legs = Learned(0.0, 1.0)
         self.learned: Mapping[str, Learned] = {}
-        self._terms: dict[str, LegTerms] = {}
-        self._weather: dict[tuple[str, Purse], Weather] = {}
+        # What changes slowly, by route: when it was looked at, and what it was of each leg.
+        self._weather: dict[str, tuple[int, Any, Any]] = {}
+
+    @property
+    def rules(self) -> RatingRules | None:
+        """What opportunities are rated by; without it they are not."""
+        return self._rules
+
+    @rules.setter
+    def rules(self, rules: RatingRules | None) -> None:
+        if rules is not None and rules != self._rules:
+            self._record, self._rate = _compiled().rules_array(rules), _compiled().rate
+            self._no_legs = Learned(rules.slippage.edge_floor_bps, 1.0)
+        self._rules = rules
 
     def rate(
-        self, rules: RatingRules, bot: RunningBot, found: Opportunity, *, breaker_factor: float, min_net_bps: float
-    ) -> Rated | None:
-        """Return the size and the score of an opportunity, and what of them refuses it; None without its books.
+        self,
+        bot: RunningBot,
+        route: RouteTerms,
+        found: Opportunity,
+        buying: MarketState,
+        selling: MarketState,
+        now_ns: int,
+        *,
+        breaker_factor: float,
+        min_net_bps: float,
+    ) -> Rated:
+        """Return the size and the score of an opportunity, and what of them refuses it; ``now_ns`` is monotonic.
 
         ``min_net_bps`` is the edge demanded of it after fees. Its own figures are of the size the books offer; costs
         and edge are worked out again for the size that is left.
         """
-        buy, sell = self._side(rules, bot, found.buy), self._side(rules, bot, found.sell)
-        if buy is None or sell is None:
-            return None
-        limit = float(bot.limits_on(found).max_trade_notional)
-        score = self._score(rules, bot, found, (buy, sell), limit, breaker_factor)
-        sized = sizing.size(
-            sizing.SizingInputs(
-                limit_notional=limit,
-                depth_buy_notional=buy.band,
-                depth_sell_notional=sell.band,
-                sigma=_worst(buy.weather.sigma, sell.weather.sigma),
-                net_bps=found.net_bps,
-                min_net_bps=min_net_bps,
-                score=score.value,
-                breaker_factor=breaker_factor,
-            ),
-            rules.sizing,
-        )
-        return self._with_costs(rules, found, buy, sell, sized, score, min_net_bps)
+        buy, sell = route.buy, route.sell
+        buy_lesson = sell_lesson = self._no_legs
+        if self.learned:
+            buy_lesson = self.learned.get(buy.lesson, buy_lesson)
+            sell_lesson = self.learned.get(sell.lesson, sell_lesson)
+        extra = buy_lesson.extra_edge_bps + sell_lesson.extra_edge_bps
+        factor = min(buy_lesson.threshold_factor, sell_lesson.threshold_factor)
+        wins, losses = bot.record_of(found.route, route.record)
+        # Where the book is not the newest word on its best price, or counts contracts, the newest word is minded.
+        buy_top = buy_size = sell_top = sell_size = 0.0
+        if buying.ahead or not buy.spot:
+            buy_top, buy_size = buying.ask, buying.ask_size
+        if selling.ahead or not sell.spot:
+            sell_top, sell_size = selling.bid, selling.bid_size
+        weather = self._weather.get(found.route)
+        if weather is None or now_ns - weather[0] >= WEATHER_NS:
+            weather = (now_ns, self._look(buy, buying, now_ns), self._look(sell, selling, now_ns))
+            self._weather[found.route] = weather
+        figures = np.empty(FIGURES)
+        ending, notional, buy_worst, sell_worst, buy_ticks, sell_ticks, steps = self._rate(
+            buying.book.asks.cells, selling.book.bids.cells,
+            weather[1], weather[2],
+            route.units, self._record, figures,
+            found.net_bps, min_net_bps, breaker_factor,
+            found.buy.vwap, found.quantity, found.buy.fee_rate, found.sell.fee_rate,
+            found.buy.book_age_ms, found.sell.book_age_ms,
+            buying.bid, buying.ask, selling.bid, selling.ask,
+            buy_top, buy_size, sell_top, sell_size,
+            wins, losses, extra, factor,
+        )  # fmt: skip
+        return Rated(notional, (buy_worst, sell_worst), buy_ticks, sell_ticks, steps, ending, extra, figures)
 
-    def worth(self, rules: RatingRules, bot: RunningBot, found: Opportunity) -> float:
+    def candidate(self, bot: RunningBot, found: Opportunity) -> scoring.Candidate:
         """Return what ranks an opportunity among those that want the same balance."""
-        buy, sell = self._side(rules, bot, found.buy), self._side(rules, bot, found.sell)
-        if buy is None or sell is None:
-            return 0.0
-        score = self._score(rules, bot, found, (buy, sell), float(bot.limits_on(found).max_trade_notional), 1.0)
-        return scoring.worth(
-            scoring.Candidate(
-                key=found.route,
-                expected_profit=found.net_profit,
-                liquidity=score.components["liquidity"],
-                score=score.value,
-            )
+        route = bot.route(self._desk, found)
+        buying, selling = self._desk.market_state(route.buy.market), self._desk.market_state(route.sell.market)
+        if buying is None or selling is None:
+            return scoring.Candidate(key=found.route, expected_profit=0.0, liquidity=0.0, score=0.0)
+        rated = self.rate(
+            bot, route, found, buying, selling, self._desk.clock.monotonic_ns(), breaker_factor=1.0, min_net_bps=0.0
+        )
+        figures = _compiled().figures_of(rated.figures)
+        return scoring.Candidate(
+            key=found.route,
+            expected_profit=found.net_profit,
+            liquidity=figures.components.liquidity,
+            score=figures.score,
         )
 
-    def _side(self, rules: RatingRules, bot: RunningBot, leg: LegQuote) -> Side | None:
-        market = self._desk.markets[leg.market]
-        state = self._desk.market_state(market)
-        if state is None:
-            return None
-        levels = self._levels(market, state, leg.side)
-        return Side(
-            state=state,
-            levels=levels,
-            band=sizing.band_notional(levels, rules.sizing.band_bps),
-            weather=self._weather_of(market, state, bot.terms.purses[market.exchange]),
-        )
-
-    def _levels(self, market: Market, state: MarketState, side: str) -> list[tuple[float, float]]:
-        """Return (price, base quantity) from the best price outwards."""
-        taken = state.book.asks if side == "buy" else state.book.bids
-        if market.kind == "spot" and not state.ahead:
-            return taken.nearest(LEVELS)
-        terms = self._terms.get(market.key)
-        if terms is None or terms.lot != market.lot:
-            terms = self._terms[market.key] = LegTerms.of(market)
-        best, size = (state.ask, state.ask_size) if side == "buy" else (state.bid, state.bid_size)
-        return list(islice(BaseLevels(taken, terms, best, size), LEVELS))
-
-    def _weather_of(self, market: Market, state: MarketState, purse: Purse) -> Weather:
-        now_ns = self._desk.clock.monotonic_ns()
-        known = self._weather.get((market.key, purse))
-        if known is not None and now_ns - known.seen_ns < WEATHER_NS:
-            return known
-        climate = state.climate
-        known = self._weather[market.key, purse] = Weather(
-            seen_ns=now_ns,
-            latency=self._desk.answer_seconds.get(purse, UNKNOWN_LATENCY_SECONDS),
-            error_share=self._desk.error_share.get(purse, 0.0),
+    def _look(self, leg: RouteLeg, state: MarketState, now_ns: int) -> Any:
+        """Return what changes slowly about a leg's market and account."""
+        desk, climate = self._desk, state.climate
+        return _compiled().weather_array(
+            latency=desk.answer_seconds.get(leg.purse, UNKNOWN_LATENCY_SECONDS),
+            error_share=desk.error_share.get(leg.purse, 0.0),
             sigma=climate.sigma(now_ns),
             volume=climate.volume_a_day(now_ns),
             usual_spread=climate.usual_spread_bps(now_ns),
         )
-        return known
-
-    def _score(
-        self,
-        rules: RatingRules,
-        bot: RunningBot,
-        found: Opportunity,
-        sides: tuple[Side, Side],
-        limit: float,
-        breaker_factor: float,
-    ) -> scoring.Score:
-        scales = rules.scales
-        assumed = UNKNOWN_VOLUME * scales.volume_full * limit
-        volumes = [assumed if side.weather.volume is None else side.weather.volume for side in sides]
-        wins, losses = bot.record_of(found.route)
-        health = [
-            scoring.ExchangeHealth(
-                latency_ms=side.weather.latency * 1e3,
-                error_rate=side.weather.error_share,
-                book_age_ms=leg.book_age_ms,
-                breaker_factor=breaker_factor,
-                spread_bps=(side.state.ask - side.state.bid) / side.state.bid * 1e4,
-                usual_spread_bps=side.weather.usual_spread,
-            )
-            for side, leg in zip(sides, _legs(found), strict=True)
-        ]
-        components = scoring.Components(
-            profit=scoring.profit(found.net_bps, scales),
-            liquidity=scoring.liquidity(min(sides[0].band, sides[1].band), min(volumes), limit, scales),
-            volatility=scoring.volatility(_worst(sides[0].weather.sigma, sides[1].weather.sigma), scales),
-            success=scoring.success_rate(wins, losses, scales.prior_wins, scales.prior_losses),
-            conditions=scoring.conditions(health, scales),
-        )
-        return scoring.score(components, rules.weights)
-
-    def _with_costs(
-        self,
-        rules: RatingRules,
-        found: Opportunity,
-        buy: Side,
-        sell: Side,
-        sized: sizing.Sizing,
-        score: scoring.Score,
-        min_net_bps: float,
-    ) -> Rated:
-        """Cut the size to what slippage allows, and take off the edge what the size costs beyond its walk."""
-
-        def rated(
-            notional: float,
-            costs: Mapping[str, float],
-            check: str = "",
-            why: Verdict | None = None,
-            worst: tuple[float, float] | None = None,
-        ) -> Rated:
-            assessment = Assessment(
-                notional=notional, factors=sized.factors, score=score.value, components=score.components,
-                costs_bps=costs,
-            )  # fmt: skip
-            return Rated(assessment, check, why, worst)
-
-        wanted = min(sized.notional / found.buy.vwap, found.quantity)
-        if not wanted > 0.0:
-            nothing = min(sized.factors, key=lambda name: sized.factors[name])
-            why = Verdict(
-                allowed=False,
-                reason=f"Nothing is left of the size: the {nothing} factor is {sized.factors[nothing]:.3f}.",
-                figures=dict(sized.factors),
-            )
-            return rated(0.0, {}, "sizing", why)
-        no_legs = Learned(rules.slippage.edge_floor_bps, 1.0)
-        lessons = [self.learned.get(_lesson(self._desk.markets[leg.market]), no_legs) for leg in _legs(found)]
-        extra = sum(lesson.extra_edge_bps for lesson in lessons)
-        sigma = _worst(buy.weather.sigma, sell.weather.sigma)
-        verdict = slippage.judge(
-            buy.levels,
-            sell.levels,
-            wanted,
-            latency_s_buy=buy.weather.latency,
-            latency_s_sell=sell.weather.latency,
-            sigma=sigma,
-            rules=rules.slippage,
-            expected_profit_bps=found.net_bps,
-            factor=min(lesson.threshold_factor for lesson in lessons),
-        )
-        costs = {name: float(value) for name, value in verdict.figures.items()}
-        if not verdict.allowed:
-            return rated(0.0, costs, "slippage", verdict)
-        size = wanted * verdict.factor
-        if verdict.factor < 1.0:
-            estimate = slippage.expected(
-                buy.levels, sell.levels, size,
-                latency_s_buy=buy.weather.latency, latency_s_sell=sell.weather.latency, sigma=sigma,
-                rules=rules.slippage,
-            )  # fmt: skip
-            if estimate is not None:
-                costs |= {
-                    "slippage_bps": estimate.total_bps,
-                    "walk_bps": estimate.walk_bps,
-                    "drift_bps": estimate.drift_bps,
-                    "impact_bps": estimate.impact_bps,
-                }
-        bought, sold = fill(buy.levels, size), fill(sell.levels, size)
-        if bought is None or sold is None:
-            why = Verdict(allowed=False, reason="The books no longer hold the size.", figures={})
-            return rated(0.0, costs, "slippage", why)
-        net = _net_bps(bought, sold, found)
-        drift, impact = costs["drift_bps"], costs["impact_bps"]
-        left = net - drift - impact
-        demanded = min_net_bps + extra
-        costs |= {"net_bps": net, "after_costs_bps": left, "demanded_bps": demanded}
-        notional = size * found.buy.vwap
-        if not left >= demanded:
-            why = Verdict(
-                allowed=False,
-                reason=f"Of {net:.2f} bps after fees {left:.2f} bps are left after drift ({drift:.2f}) "
-                f"and impact ({impact:.2f}); at least {demanded:.2f} bps are wanted"
-                f"{f', {extra:.2f} of them for slippage seen' if extra else ''}.",
-                figures=costs,
-            )
-            return rated(notional, costs, "expected_costs", why)
-        return rated(notional, costs, worst=(bought.worst_price, sold.worst_price))
 
 
-def _legs(found: Opportunity) -> tuple[LegQuote, LegQuote]:
-    return found.buy, found.sell
+@cache
+def _compiled() -> Any:
+    from trading.execution import rating_compiled  # noqa: PLC0415 (costly to import)
 
-
-def _lesson(market: Market) -> str:
-    return f"{market.exchange}:{market.base}/{market.quote}"
-
-
-def _worst(*sigmas: float | None) -> float | None:
-    """Return the larger volatility; not known while one is not."""
-    known = [sigma for sigma in sigmas if sigma is not None]
-    return max(known) if len(known) == len(sigmas) else None
-
-
-def _net_bps(bought: Filled, sold: Filled, found: Opportunity) -> float:
-    """Return the edge after fees of a size, in basis points of what buying it costs before them."""
-    received = sold.notional * (1.0 - found.sell.fee_rate)
-    paid = bought.notional * (1.0 + found.buy.fee_rate)
-    return (received - paid) / bought.notional * 1e4
+    return rating_compiled

@@ -10,10 +10,12 @@ from decimal import Decimal
 import msgspec
 
 from trading.execution.desk import Desk
+from trading.execution.holdings import read_holdings
 from trading.execution.ids import is_ours
 from trading.execution.reconciliation import (
     LOOK_BACK_NS,
     MARGIN_NS,
+    OF_LEDGER,
     ZERO,
     DifferenceCause,
     DifferenceKind,
@@ -22,16 +24,28 @@ from trading.execution.reconciliation import (
     Findings,
     Reading,
     Reconciliation,
+    assets_of,
     compare,
     differing,
+    explained_contracts,
 )
 from trading.execution.waiting import Signal
-from trading.messages import AccountBalance, Fill, OrderEvent, OrderState
+from trading.messages import Fill, OrderEvent, OrderState
 from trading.portfolio import Purse
 from trading.ports import LeaseLost, StoreUnavailable, Venue
 
 # Differences that may be a fault of ours; what people do with their account by hand is none.
-SERIOUS = frozenset({DifferenceCause.UNKNOWN_ORDER, DifferenceCause.TAKEN_BACK, DifferenceCause.WITHDRAWAL})
+SERIOUS = frozenset(
+    {
+        DifferenceCause.UNKNOWN_ORDER,
+        DifferenceCause.TAKEN_BACK,
+        DifferenceCause.WITHDRAWAL,
+        DifferenceCause.LIQUIDATION,
+        DifferenceCause.DELEVERAGING,
+        DifferenceCause.SETTLEMENT,
+        DifferenceCause.UNEXPLAINED,
+    }
+)
 FIRST_SECONDS = 5.0  # after the start: what streams and sweeps bring comes first
 RECONCILE_SECONDS = 60.0
 RETRY_SECONDS = 1.0
@@ -46,6 +60,7 @@ PATIENT_ROUNDS = 3
 # An exchange's balances may lag behind its executions: amounts count when they are still the same so much later.
 CONFIRM_SECONDS = 3.0
 UNDER_WAY = "orders are under way"
+CLOSED_BY_EXCHANGE = "what the exchange closed by itself was booked meanwhile"
 TO_CONFIRM = "balances differ, and do not stay the same"
 LONGEST_NS = 24 * 3600 * 10**9  # how far back executions are asked for when the books have not matched for long
 
@@ -66,7 +81,9 @@ class Reconciler:
     ours is under way on the account. ``activity`` is a number that changes whenever something happens on it.
     ``on_order`` takes what turned out to be news of our orders; ``on_change`` is called when an account's fault may
     have changed, ``on_quiet_over`` when one that had to be quiet may trade again, ``on_difference`` when books and
-    exchange have come to differ in what may be a fault of ours.
+    exchange have come to differ in what may be a fault of ours, ``on_open_orders`` of ours that the exchange has open,
+    ``on_forced`` when executions of the exchange's own orders are in no book, with what the books hold by market: it
+    says whether any of them was booked.
     """
 
     def __init__(
@@ -80,6 +97,8 @@ class Reconciler:
         on_change: Callable[[], None],
         on_quiet_over: Callable[[], None],
         on_difference: Callable[[Purse, str], None],
+        on_open_orders: Callable[[Purse, Sequence[OrderEvent]], None] = lambda purse, events: None,
+        on_forced: Callable[[Purse, Sequence[Fill], Mapping[str, Decimal]], bool] = lambda purse, fills, books: False,
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._desk = desk
@@ -90,6 +109,8 @@ class Reconciler:
         self._on_change = on_change
         self._on_quiet_over = on_quiet_over
         self._on_difference = on_difference
+        self._on_open_orders = on_open_orders
+        self._on_forced = on_forced
         self._faults: dict[Purse, str] = {}
         self._strangers: dict[Purse, dict[str, str]] = {}  # orders of ours that no book knows, with their markets
         self._dismissed: set[str] = set()  # those of them that a person has looked at
@@ -98,13 +119,14 @@ class Reconciler:
         self._wanted: set[Purse] = set()  # to be read as soon as may be
         self._wake = Signal()
         self._amounts: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which balances differed when last looked at
+        self._alarmed: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which positions differed, by market
         self._seen: dict[Purse, tuple[Mapping[str, Decimal], Executions]] = {}  # amounts, and what explained them
         self._put_off: Counter[Purse] = Counter()  # rounds in a row that found no quiet moment
         self._compared: set[Purse] = set()  # at least once
         self._opened: dict[Purse, int] = {}  # when (monotonic) its books were first seen to be open
         self._opening_proven: set[Purse] = set()  # what was taken back before their books were opened is known
         self._known_since: dict[Purse, dict[tuple[str, str], int]] = {}  # (monotonic), by execution booked
-        self._quieted: set[Purse] = set()  # takes no new trades, so that it can be compared
+        self.quieted: set[Purse] = set()  # takes no new trades, so that it can be compared
         self._one_at_a_time = asyncio.Lock()
 
     def fault(self, purse: Purse) -> str:
@@ -121,7 +143,7 @@ class Reconciler:
 
     def needs_quiet(self, purse: Purse) -> str:
         """Return why an account begins no trade for a moment though nothing is wrong with it, or an empty string."""
-        if purse not in self._quieted:
+        if purse not in self.quieted:
             return ""
         return (
             f"account {purse.account_id}: it is being compared with its exchange, for which it has to be quiet for a "
@@ -136,12 +158,16 @@ class Reconciler:
         """Block an account on whose stream an order of ours has shown up that no book knows; look at it soon."""
         self._strangers.setdefault(purse, {})[client_id] = market
         self._block(purse, ())
-        self._hurry = True
-        self._wake.notify()
+        self.look_soon()
 
     def knows_stranger(self, client_id: str) -> bool:
         """Return whether an order is one that is known to be in no book."""
         return any(client_id in orders for orders in self._strangers.values())
+
+    def look_soon(self) -> None:
+        """Look at all accounts as soon as may be: something happened on one that is no doing of ours."""
+        self._hurry = True
+        self._wake.notify()
 
     async def run(self) -> None:
         """Look at all accounts every minute until cancelled."""
@@ -156,10 +182,12 @@ class Reconciler:
             retry = 0.0 if await self._read_wanted() else RETRY_SECONDS
             if self._hurry or clock.monotonic_ns() >= look_at:
                 self._hurry = False
-                put_off = {outcome.account_id for outcome in await self.look() if not outcome.compared}
+                outcomes = await self.look()
+                put_off = {outcome.account_id for outcome in outcomes if not outcome.compared}
                 # An order of ours that no book knows is to stand in one soon: until then only this process knows it.
                 waiting = any(purse.account_id in put_off for purse in self._strangers)
-                seconds = STRANGERS_SECONDS if waiting else RECONCILE_SECONDS
+                # What a sweep brings is news before its account counts as live.
+                seconds = STRANGERS_SECONDS if waiting else RECONCILE_SECONDS if outcomes else FIRST_SECONDS
                 look_at = clock.monotonic_ns() + int(seconds * 1e9)
 
     async def _read_wanted(self) -> bool:
@@ -193,12 +221,12 @@ class Reconciler:
     async def _look_and_count(self, purse: Purse) -> Outcome:
         """Compare an account; one that trades all the time is kept from new trades for that long."""
         if self._put_off[purse] >= PATIENT_ROUNDS or purse not in self._compared:
-            self._quieted.add(purse)
+            self.quieted.add(purse)
         try:
             outcome = await self._look_at(purse)
         finally:
-            if purse in self._quieted:
-                self._quieted.discard(purse)
+            if purse in self.quieted:
+                self.quieted.discard(purse)
                 self._on_quiet_over()
         self._put_off[purse] = 0 if outcome.compared else self._put_off[purse] + 1
         if outcome.compared:
@@ -255,9 +283,18 @@ class Reconciler:
             expected, reading, self._desk.markets, self._ours, left_out, strangers=self._strangers.get(purse, {})
         )
         self._take_news(purse, findings)
+        books = {f"{venue.exchange}:{asset}": amount for asset, amount in expected.balances.items()}
+        if findings.forced and self._on_forced(purse, findings.forced, books):
+            return CLOSED_BY_EXCHANGE
+        self._on_open_orders(purse, findings.open_ours)
         if not self._is_confirmed(purse, findings):
             return TO_CONFIRM
         self._judge(purse, expected, findings)
+        if findings.balances_compared or findings.opening is not None:
+            contracts = explained_contracts(expected, reading, findings, left_out)
+            self._desk.holdings.agree(
+                purse.account_id, {f"{venue.exchange}:{symbol}": amount for symbol, amount in contracts.items()}
+            )
         new = await store.record_reconciliation(
             Reconciliation(
                 account_id=purse.account_id,
@@ -267,6 +304,8 @@ class Reconciler:
                 at_ns=clock.time_ns(),
             )
         )
+        self.counters["incomes"] += len(findings.incomes)
+        self._tell_positions(purse, findings)
         if new:
             self.counters["differences"] += new
             self._desk.alarm(f"account {purse.account_id}: {new} new differences between our books and the exchange")
@@ -280,26 +319,26 @@ class Reconciler:
     async def _read(self, venue: Venue, purse: Purse, books: Expected, left_out: frozenset[str]) -> Reading | str:
         """Read the account: balances twice, around everything else, so that it all belongs together."""
         begun_ns = self._desk.clock.monotonic_ns()
-        first = await venue.balances()
+        first = await read_holdings(venue)
         orders = await venue.open_orders()
         if orders is None or not first:
-            return "the exchange does not tell balances and open orders"
+            return "the exchange does not tell balances, positions and open orders"
         # Before the books are opened everything on the exchange is news: orders of ours among it must be known.
         # Balances that opened them were taken for granted: what had been taken back by then shows in a list alone.
         everything = not books.opened_ns or self._is_opening_open(purse, books)
-        amounts = differing(books, _totals(first), left_out)
+        amounts = differing(books, first, left_out)
         if everything:
-            amounts = {**dict.fromkeys(_totals(first), ZERO), **amounts}
+            amounts = {**dict.fromkeys(first, ZERO), **amounts}
         executions = await self._executions(venue, purse, books, amounts, left_out)
         if isinstance(executions, str):
             return executions
-        last = await venue.balances()
-        if _totals(first) != _totals(last):
+        last = await read_holdings(venue)
+        if first != last:
             return "balances moved meanwhile"
         self._seen[purse] = amounts, executions
         if everything and books.opened_ns and self._is_old(self._opened.setdefault(purse, begun_ns), begun_ns):
             self._opening_proven.add(purse)
-        return Reading(balances=_totals(last), open_orders=tuple(orders), executions=executions)
+        return Reading(balances=last, exchange=venue.exchange, open_orders=tuple(orders), executions=executions)
 
     async def _executions(
         self, venue: Venue, purse: Purse, books: Expected, amounts: Mapping[str, Decimal], left_out: frozenset[str]
@@ -318,16 +357,23 @@ class Reconciler:
         now_ns = self._desk.clock.time_ns()
         since_ns = max(books.since_ns - LOOK_BACK_NS, now_ns - LONGEST_NS) - MARGIN_NS
         assets = {*amounts, *left_out}
+        # The statement's lines are few: asked for as far back as the books are not known to match.
+        since_match_ns = (books.since_ns or now_ns) - LOOK_BACK_NS - MARGIN_NS
+        incomes = await venue.incomes(since_match_ns) if amounts else ()
+        if incomes is None:
+            return "the exchange does not tell its statement"
         markets: set[str] = set()
         fills: list[Fill] = []
         for market in list(self._desk.markets.values()):
-            if market.exchange == venue.exchange and {market.base, market.quote} & assets:
+            if market.exchange == venue.exchange and assets.intersection(assets_of(market)):
                 found = await venue.trades(market.key, since_ns)
                 if found is None:
                     return f"the exchange does not tell the executions in {market.symbol}"
                 fills += found
                 markets.add(market.key)
-        return Executions(fills=tuple(fills), markets=frozenset(markets), since_ns=since_ns, due=due)
+        return Executions(
+            fills=tuple(fills), markets=frozenset(markets), since_ns=since_ns, due=due, incomes=tuple(incomes)
+        )
 
     def _due(self, purse: Purse, books: Expected) -> frozenset[tuple[str, str]]:
         """Return the executions booked that have been known for MARGIN_NS."""
@@ -348,10 +394,22 @@ class Reconciler:
 
     def _is_confirmed(self, purse: Purse, findings: Findings) -> bool:
         """Return whether balances differ by what they differed by a moment ago, or not at all."""
-        amounts = {one.asset: one.amount for one in findings.differences if one.kind is DifferenceKind.BALANCE}
+        amounts = {one.asset: one.amount for one in findings.differences if one.kind in OF_LEDGER}
         before = self._amounts.get(purse, {})
         self._amounts[purse] = amounts
         return all(before.get(asset) == amount for asset, amount in amounts.items())
+
+    def _tell_positions(self, purse: Purse, findings: Findings) -> None:
+        """Alarm each position that the books don't explain, once, and again when it changes."""
+        known = self._alarmed.get(purse, {})
+        found = {one.market: one for one in findings.differences if one.kind is DifferenceKind.POSITION}
+        for market, one in found.items():
+            if known.get(market) != one.amount:
+                self._desk.alarm(
+                    f"account {purse.account_id}: the exchange shows a position of {one.theirs:f} in {market}, our "
+                    f"books explain {one.ours:f} (likely cause: {one.cause.value.replace('_', ' ')})"
+                )
+        self._alarmed[purse] = {market: one.amount for market, one in found.items()}
 
     def _take_news(self, purse: Purse, findings: Findings) -> None:
         for fill in findings.missing_fills:
@@ -396,7 +454,3 @@ class Reconciler:
                 f"account {purse.account_id}: the exchange has orders of ours that the database does not know "
                 f"({len(blocking)}), such as {blocking[0]}"
             )
-
-
-def _totals(balances: Sequence[AccountBalance]) -> dict[str, Decimal]:
-    return {balance.asset: balance.free + balance.used for balance in balances if balance.free or balance.used}

@@ -13,7 +13,7 @@ from enum import StrEnum
 import msgspec
 
 from trading.instruments import Market
-from trading.messages import Fill, OrderEvent
+from trading.messages import AccountIncome, Fill, Forced, OrderEvent
 
 ZERO = Decimal(0)
 # Exchanges keep eight places; products of price and quantity may have more.
@@ -27,11 +27,14 @@ EXACT = Context(prec=60)
 
 class DifferenceKind(StrEnum):
     BALANCE = "balance"
+    POSITION = "position"  # in a contract
     FOREIGN_ORDER = "foreign_order"
     UNKNOWN_ORDER = "unknown_order"
     TAKEN_BACK = "taken_back"
 
 
+# Those of the ledger: a person may adopt them, which books what makes up for them.
+OF_LEDGER = frozenset({DifferenceKind.BALANCE, DifferenceKind.POSITION})
 # What a person closes: that a later comparison has nothing to say of it proves nothing.
 CLOSED_BY_PEOPLE = frozenset({DifferenceKind.UNKNOWN_ORDER, DifferenceKind.TAKEN_BACK})
 
@@ -47,17 +50,32 @@ class DifferenceCause(StrEnum):
     FEE = "fee"
     ROUNDING = "rounding"
     TAKEN_BACK = "taken_back"
+    LIQUIDATION = "liquidation"
+    DELEVERAGING = "deleveraging"
+    SETTLEMENT = "settlement"
+    UNEXPLAINED = "unexplained"
+
+
+FORCED = {
+    Forced.LIQUIDATION: (
+        DifferenceCause.LIQUIDATION,
+        "The exchange liquidated what the margin could not hold",
+    ),
+    Forced.DELEVERAGING: (DifferenceCause.DELEVERAGING, "The exchange closed a position to cover another's loss (ADL)"),
+    Forced.SETTLEMENT: (DifferenceCause.SETTLEMENT, "The exchange settled a contract that was delisted or delivered"),
+}
 
 
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What our books say of one account.
 
-    ``balances`` are the ledger's, by asset. ``orders`` maps exchange order ids to client order ids and ``client_ids``
-    has the client order ids known, both of those asked for; ``fills`` maps (market, exchange trade id) to the moment of
-    the execution, of those booked since LOOK_BACK_NS before ``since_ns``, the moment before which the books are known
-    to have matched. ``opened_ns`` is 0 while the ledger has
-    no opening balance. ``dismissed`` are (kind, key) of differences that a person said are none; ``unknown_orders``
-    are orders of ours that a comparison found, no book knows and nobody has dismissed.
+    ``balances`` are the ledger's, by asset; a contract is a holding too, under its market's symbol. ``orders`` maps
+    exchange order ids to client order ids and ``client_ids`` has the client order ids known, both of those asked for;
+    ``fills`` maps (market, exchange trade id) to the moment of the execution, of those booked since LOOK_BACK_NS before
+    ``since_ns``, the moment before which the books are known to have matched; ``incomes`` are (kind, transaction id) of
+    the statement's lines known since then. ``opened_ns`` is 0 while the ledger has no opening balance. ``dismissed``
+    are (kind, key) of differences that a person said are none; ``unknown_orders`` are orders of ours that a comparison
+    found, no book knows and nobody has dismissed.
     """
 
     account_id: int
@@ -67,13 +85,15 @@ class Expected(msgspec.Struct, frozen=True, kw_only=True):
     orders: Mapping[str, str] = {}
     client_ids: frozenset[str] = frozenset()
     fills: Mapping[tuple[str, str], int] = {}
+    incomes: frozenset[tuple[str, str]] = frozenset()
     fees_pending: int = 0
     dismissed: frozenset[tuple[str, str]] = frozenset()
     unknown_orders: tuple[str, ...] = ()
 
 
 class Executions(msgspec.Struct, frozen=True, kw_only=True):
-    """The executions an exchange listed in some markets (keys), all of them since a moment of the wall clock.
+    """The executions an exchange listed in some markets (keys), all of them since a moment of the wall clock, and the
+    lines of its statement, where it was asked for them.
 
     ``due`` are executions booked, (market, exchange trade id), that have been known for MARGIN_NS: however far the list
     lags behind, it must have those of them that are young enough.
@@ -83,12 +103,17 @@ class Executions(msgspec.Struct, frozen=True, kw_only=True):
     markets: frozenset[str] = frozenset()
     since_ns: int = 0
     due: frozenset[tuple[str, str]] = frozenset()
+    incomes: tuple[AccountIncome, ...] = ()
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """What the exchange says of one account: totals by asset, open orders, and executions where they were asked for."""
+    """What the exchange says of one account: totals by asset, open orders, and executions where they were asked for.
+
+    A position in a contract is in ``balances`` under its market's symbol, long less short, in the market's own unit.
+    """
 
     balances: Mapping[str, Decimal]
+    exchange: str = ""
     open_orders: tuple[OrderEvent, ...] = ()
     executions: Executions = Executions()
 
@@ -118,13 +143,17 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     """What a comparison found.
 
     ``missing_fills`` are executions of our orders that are not booked, ``open_ours`` open orders of ours: both are
-    news, to be fed through the ordinary path. ``opening`` is what opens the ledger (None: nothing is to be opened).
+    news, to be fed through the ordinary path. ``forced`` are executions of the exchange's own orders that no book has.
+    ``incomes`` are lines of the statement that are new: to be booked if the ledger was open, else they are in what
+    opens it. ``opening`` is that (None: nothing is to be opened).
     ``balances_compared`` is False where executions were missing: then balances are looked at the next time.
     """
 
     missing_fills: tuple[Fill, ...] = ()
+    forced: tuple[Fill, ...] = ()
     open_ours: tuple[OrderEvent, ...] = ()
     opening: Mapping[str, Decimal] | None = None
+    incomes: tuple[AccountIncome, ...] = ()
     differences: tuple[Difference, ...] = ()
     foreign_orders: int = 0
     balances_compared: bool = False
@@ -169,7 +198,7 @@ def compare(
         elif client_id:
             unknown.append(fill)
             unbooked.setdefault(client_id, _unknown_order(client_id, fill.market))
-        elif fill.exchange_ns >= max(expected.opened_ns, expected.since_ns - MARGIN_NS):
+        elif fill.exchange_ns >= _looked_at_since(expected):
             foreign.append(fill)
     open_ours: list[OrderEvent] = []
     found: list[Difference] = []
@@ -184,25 +213,55 @@ def compare(
     foreign_orders = len(found)
     taken_back = _taken_back(expected, reading.executions)
     found += [_taken(market, trade_id) for market, trade_id in taken_back]
-    touched = frozenset(
-        asset for key, _ in taken_back if key in markets for asset in (markets[key].base, markets[key].quote)
-    )
+    touched = frozenset(asset for key, _ in taken_back if key in markets for asset in assets_of(markets[key]))
+    incomes = _new_incomes(expected, reading.executions.incomes)
     opening = None
     compared = bool(expected.opened_ns) and not missing
     with localcontext(EXACT):
         if compared:
-            by_hand, strange = _effects(foreign, markets), _effects(unknown, markets)
-            found += _balances(expected, reading, by_hand, strange, touched, left_out)
+            expected = msgspec.structs.replace(expected, balances=_with(expected.balances, incomes))
+            others = _Others(
+                by_hand=_effects(foreign, markets),
+                unknown=_effects(unknown, markets),
+                forced=_forced(foreign, markets),
+                taken_back=touched,
+                fees_pending=expected.fees_pending,
+            )
+            found += _balances(expected, reading, others, left_out)
         elif not expected.opened_ns and not missing and not left_out:
             opening = {asset: amount for asset, _, _, amount in _amounts(expected, reading.balances, left_out)}
     return Findings(
         missing_fills=tuple(missing),
+        forced=tuple(fill for fill in foreign if fill.forced) if expected.opened_ns else (),
         open_ours=tuple(open_ours),
         opening=opening,
+        incomes=incomes,
         differences=(*unbooked.values(), *found),
         foreign_orders=foreign_orders,
         balances_compared=compared,
     )
+
+
+def _looked_at_since(expected: Expected) -> int:
+    """Return the moment from which on what is not ours may explain a difference."""
+    return max(expected.opened_ns, expected.since_ns - MARGIN_NS)
+
+
+def _new_incomes(expected: Expected, listed: Iterable[AccountIncome]) -> tuple[AccountIncome, ...]:
+    """Return the lines to be booked that the books don't know; what is well before their opening is in it."""
+    return tuple(
+        one
+        for one in listed
+        if (one.kind.value, one.transaction_id) not in expected.incomes
+        and one.exchange_ns >= expected.opened_ns - MARGIN_NS
+    )
+
+
+def _with(amounts: Mapping[str, Decimal], incomes: Iterable[AccountIncome]) -> Mapping[str, Decimal]:
+    total = dict(amounts)
+    for one in incomes:
+        total[one.asset] = total.get(one.asset, ZERO) + one.amount
+    return total
 
 
 def _client_id(expected: Expected, client_id: str, exchange_id: str, is_ours: Callable[[str], bool]) -> str:
@@ -220,22 +279,57 @@ def _amounts(
             yield asset, ours, theirs, theirs - ours
 
 
+class _Others(msgspec.Struct, frozen=True, kw_only=True):
+    """What may have moved an account besides the fills booked: effects by asset, of whose executions they are.
+
+    ``forced`` has what an exchange's own orders closed, by asset: why, and by how much.
+    """
+
+    by_hand: Mapping[str, Decimal]
+    unknown: Mapping[str, Decimal]
+    forced: Mapping[str, tuple[str, Decimal]]
+    taken_back: frozenset[str]
+    fees_pending: int
+
+
+def is_contract(asset: str) -> bool:
+    """Return whether a holding is one in a contract: only those, named by their market's symbol, have a slash."""
+    return "/" in asset
+
+
+def assets_of(market: Market) -> tuple[str, ...]:
+    """Return the holdings that an execution in a market may move, as the ledger names them."""
+    return (market.base, market.quote) if market.kind == "spot" else (market.symbol, market.base, market.quote)
+
+
+def explained_contracts(
+    expected: Expected, reading: Reading, findings: Findings, left_out: frozenset[str]
+) -> dict[str, Decimal]:
+    """Return what is explained of each contract, by symbol, once balances were compared or books opened: what the
+    exchange shows less what differs; the books' own figure where an order in dispute may have moved it."""
+    held = {name: amount for name, amount in reading.balances.items() if "/" in name}  # only contracts have a slash
+    for found in findings.differences:
+        if found.kind is DifferenceKind.POSITION and found.amount is not None:
+            held[found.asset] = held.get(found.asset, ZERO) - found.amount
+    return held | {name: expected.balances.get(name, ZERO) for name in left_out if "/" in name}
+
+
 def _balances(
     expected: Expected,
     reading: Reading,
-    foreign: Mapping[str, Decimal],
-    unknown: Mapping[str, Decimal],
-    taken_back: frozenset[str],
+    others: _Others,
     left_out: frozenset[str],
 ) -> list[Difference]:
     found = []
     for asset, ours, theirs, amount in _amounts(expected, reading.balances, left_out):
-        cause, suggestion = _cause(asset, amount, foreign, unknown, taken_back, expected.fees_pending)
+        cause, suggestion = _cause(asset, amount, others)
+        contract = is_contract(asset)
         found.append(
             Difference(
-                kind=DifferenceKind.BALANCE,
+                kind=DifferenceKind.POSITION if contract else DifferenceKind.BALANCE,
                 key=asset,
                 asset=asset,
+                market=f"{reading.exchange}:{asset}" if contract else "",
                 ours=ours,
                 theirs=theirs,
                 amount=amount,
@@ -246,28 +340,26 @@ def _balances(
     return found
 
 
-def _cause(
-    asset: str,
-    amount: Decimal,
-    foreign: Mapping[str, Decimal],
-    unknown: Mapping[str, Decimal],
-    taken_back: frozenset[str],
-    fees_pending: int,
-) -> tuple[DifferenceCause, str]:
+def _cause(asset: str, amount: Decimal, others: _Others) -> tuple[DifferenceCause, str]:
     """Return what most likely led to a difference in an asset, and what to do about it."""
-    by_hand, strange = foreign.get(asset, ZERO), unknown.get(asset, ZERO)
+    by_hand, strange = others.by_hand.get(asset, ZERO), others.unknown.get(asset, ZERO)
     if strange:
         return (
             DifferenceCause.UNKNOWN_ORDER,
             f"Executions of orders that only an older database knows explain {strange:f} {asset}; "
             "look at those orders first, then adopt the difference.",
         )
-    if asset in taken_back:
+    if asset in others.taken_back:
         return (
             DifferenceCause.TAKEN_BACK,
             "The exchange no longer lists executions of ours in this asset: if it took them back, adopt its balance, "
             "which books the lines that make up for them.",
         )
+    if asset in others.forced:
+        why, moved = others.forced[asset]
+        cause, words = FORCED[Forced(why)]
+        rest = "" if by_hand == amount else f", {amount - by_hand:f} is left: look at the exchange's history"
+        return cause, f"{words}: {moved:f} {asset}{rest}. Look at the trade that held it, then adopt this."
     if by_hand == amount:
         return DifferenceCause.MANUAL_TRADE, "Executions that are not ours explain all of it: adopt it."
     if by_hand:
@@ -276,12 +368,19 @@ def _cause(
             f"Executions that are not ours explain {by_hand:f} {asset}, {amount - by_hand:f} is left: "
             "look at the exchange's history before adopting it.",
         )
+    if is_contract(asset):
+        return (
+            DifferenceCause.UNEXPLAINED,
+            "No execution that the exchange lists explains it: somebody else may trade here, or executions are "
+            "missing. Look at the exchange's history before adopting it.",
+        )
     if abs(amount) <= ROUNDING:
         return DifferenceCause.ROUNDING, "The exchange rounds what it books: adopt it."
-    if fees_pending and amount < 0:
+    if others.fees_pending and amount < 0:
         return (
             DifferenceCause.FEE,
-            f"{fees_pending} executions of ours have no fee yet, which may be this: wait for them before adopting it.",
+            f"{others.fees_pending} executions of ours have no fee yet, which may be this: wait for them before "
+            "adopting it.",
         )
     if amount > 0:
         return DifferenceCause.DEPOSIT, f"Looks like a deposit of {amount:f} {asset}: adopt it if it is one."
@@ -289,12 +388,19 @@ def _cause(
 
 
 def effects(fill: Fill, market: Market | None) -> Mapping[str, Decimal]:
-    """Return what an execution changes in the account, by asset; derivatives exchange nothing but their fee."""
+    """Return what an execution changes in the account, by asset.
+
+    A contract changes its holding, and the settle asset by what it realised; the fee comes with either.
+    """
     changes: dict[str, Decimal] = {}
     with localcontext(EXACT):
+        signed = fill.quantity if fill.side == "buy" else -fill.quantity
         if market is not None and market.kind == "spot":
-            signed = fill.quantity if fill.side == "buy" else -fill.quantity
             changes = {market.base: signed, market.quote: -signed * fill.price}
+        elif market is not None:
+            changes = {market.symbol: signed}
+            if fill.realized_pnl:
+                changes[market.settle or market.quote] = fill.realized_pnl
         if fill.fee is not None:
             changes[fill.fee_asset] = changes.get(fill.fee_asset, ZERO) - fill.fee
     return changes
@@ -306,6 +412,15 @@ def _effects(fills: Iterable[Fill], markets: Mapping[str, Market]) -> Mapping[st
         for asset, change in effects(fill, markets.get(fill.market)).items():
             total[asset] = total.get(asset, ZERO) + change
     return total
+
+
+def _forced(fills: Iterable[Fill], markets: Mapping[str, Market]) -> Mapping[str, tuple[str, Decimal]]:
+    """Return what the exchange's own orders moved, by asset, with why (of several the newest)."""
+    found: dict[str, tuple[str, Decimal]] = {}
+    for fill in sorted((fill for fill in fills if fill.forced), key=lambda fill: fill.exchange_ns):
+        for asset, change in effects(fill, markets.get(fill.market)).items():
+            found[asset] = (fill.forced, found.get(asset, ("", ZERO))[1] + change)
+    return found
 
 
 def _taken_back(expected: Expected, listed: Executions) -> list[tuple[str, str]]:

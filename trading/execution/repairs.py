@@ -9,14 +9,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from risk.policy.switch import Action, verdict
-from trading.execution.ids import client_order_id
+from trading.execution.completing import Completing
 from trading.execution.ladder import Rung
-from trading.execution.order import Order
+from trading.execution.placing import Placement
 from trading.execution.repair import Leg, RepairOrder, candidates
-from trading.execution.reserving import needed
 from trading.instruments import Side
 from trading.messages import OrderIntent, OrderState, TradeState
-from trading.portfolio import InsufficientFunds
 from trading.ports import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -27,7 +25,6 @@ REPAIR_PAUSE_SECONDS = 0.05
 REFUSED_SECONDS = 1.0  # a market that refused a repair is left alone so long: another way out goes first
 SHOW_SECONDS = 0.5  # how often a trade that waits on its ladder shows what it holds unhedged
 STORE_PAUSE_SECONDS = 0.5  # after the store did not take a repair
-LAST_ATTEMPT = 35  # what a client order id has room for
 
 
 class Repairs:
@@ -38,19 +35,13 @@ class Repairs:
         self._trade = trade
         self._desk = trade.desk
         self._held = {intent.leg: intent for intent in held}
-        self._count = sum(1 for order in trade.orders.values() if order.intent.attempt > 0)
-        self._notes: list[str] = []
-        self._stem = ""  # what further orders of this trade are named after
+        self._completing = Completing(trade)
         self._refused: dict[str, tuple[int, str]] = {}  # by market, when (monotonic) a repair was last refused, and why
-        self._in_doubt: dict[int, int] = {}  # by leg, the last attempt whose commit the store would not confirm
-
-    @property
-    def note(self) -> str:
-        """The last reason why a repair was not sent."""
-        return self._notes[-1] if self._notes else ""
 
     def legs(self) -> list[Leg]:
         """Return the trade's legs: those sent, those held back, and what its route names besides."""
+        if (own := self._trade.repair_legs()) is not None:
+            return own
         first = [order.intent for order in self._trade.orders.values() if order.intent.attempt == 0]
         known = {intent.leg: intent for intent in (*self._held.values(), *first)}
         legs = [
@@ -82,15 +73,27 @@ class Repairs:
         at_ns = shown_ns = self._desk.clock.monotonic_ns()
         while not self._desk.halted and not trade.blocked and not trade.is_dust():
             seconds = trade.record.repair_ms / 1000
-            if self._count >= MAX_REPAIRS or trade.terms.ladder.rung(seconds) is Rung.ASK:
-                self._note(f"{why}, after {seconds:.0f} s and {self._count} orders")
+            if self._trade.placing.count >= MAX_REPAIRS or trade.terms.ladder.rung(seconds) is Rung.ASK:
+                self._trade.placing.note(f"{why}, after {seconds:.0f} s and {self._trade.placing.count} orders")
                 return False
             pause = REPAIR_PAUSE_SECONDS
             if await self._is_killed():
                 at_ns = shown_ns = self._desk.clock.monotonic_ns()
                 continue
+            if trade.terms.ladder.rung(seconds) is Rung.COMPLETE and await self._work_missing_leg():
+                self._climb(self._desk.clock.monotonic_ns() - at_ns)
+                return True
             profit = trade.result().profit
-            for wanted in candidates(self._desk, trade.terms, trade.tally(), profit, self.legs(), seconds):
+            for wanted in candidates(
+                self._desk,
+                trade.terms,
+                trade.unhedged(),
+                profit,
+                self.legs(),
+                seconds,
+                reduces=trade.reduces,
+                reference=trade.reference,
+            ):
                 if refusal := self._refusal(wanted.market.key):
                     why = refusal
                     continue
@@ -111,6 +114,13 @@ class Repairs:
                 self._desk.store.record_trade(trade.record)  # so that a restart knows how far it had climbed
                 trade.publish()
         return False
+
+    async def _work_missing_leg(self) -> bool:
+        """Have the missing leg filled in the spread, if the bot wants that; return whether an order was sent.
+
+        A leg that was only held back for the other goes at once: nothing has gone wrong with it.
+        """
+        return not self._first_of_held() and await self._completing.work(self.legs())
 
     async def _is_killed(self) -> bool:
         """Wait a moment if trading is killed. That is no reason to give up: the time on the ladder stands still."""
@@ -138,59 +148,26 @@ class Repairs:
     def _first_of_held(self) -> bool:
         """Return whether all that is missing is a leg that was held back for the other to fill first."""
         sent = {order.intent.leg for order in self._trade.orders.values()}
-        return self._count == 0 and any(leg.leg not in sent for leg in self.legs())
+        return self._trade.placing.count == 0 and any(leg.leg not in sent for leg in self.legs())
 
     async def _send(self, wanted: RepairOrder) -> bool:
-        trade, desk = self._trade, self._desk
-        attempt = self._next_attempt(wanted.leg)
-        if attempt > LAST_ATTEMPT:
-            self._note(f"leg {wanted.leg} has used up its attempts")
-            return False
-        self._stem = self._stem or desk.ids.for_orders_of(trade.record.trade_id)
-        client_id = client_order_id(self._stem, wanted.leg, attempt)
-        venue = desk.venues[wanted.purse]
-        if (wait := venue.reserve_order(client_id)) > 0:
-            self._note(f"the request budget of {wanted.market.exchange} was used up for {wait:.2f} s")
-            return False
-        decided_ns, now = desk.clock.monotonic_ns(), desk.clock.time_ns()
-        asset, amount = needed(wanted.market, wanted.side, wanted.quantity, wanted.price)
-        intent = OrderIntent(
-            client_order_id=client_id,
-            trade_id=trade.record.trade_id,
-            account_id=wanted.purse.account_id,
-            market=wanted.market.key,
-            leg=wanted.leg,
-            attempt=attempt,
-            side=wanted.side,
-            price=wanted.price,
-            quantity=wanted.quantity,
-            deadline_ns=now + int(trade.terms.order_timeout_ms * 1e6),
-            created_ns=now,
-            reserve_asset=asset,
-            reserve_amount=amount,
+        order = await self._trade.placing.place(
+            Placement(
+                leg=wanted.leg,
+                market=wanted.market,
+                purse=wanted.purse,
+                side=wanted.side,
+                price=wanted.price,
+                quantity=wanted.quantity,
+                reduce_only=self._trade.reduces(wanted.market, wanted.side),
+            )
         )
-        if not trade.terms.paper:
-            trade.realised.decide(intent)
-        try:
-            desk.portfolio.reserve(intent.client_order_id, wanted.purse, asset, amount)
-        except InsufficientFunds as error:
-            self._note(str(error))
-            venue.release_order(client_id)
+        if order is None:
             return False
-        try:
-            await desk.store.commit_repair(trade.record, intent)
-        except BaseException:
-            venue.release_order(client_id)
-            # It may be durable all the same: its id is not used for another order.
-            self._in_doubt[wanted.leg] = attempt
-            desk.portfolio.settle(intent.client_order_id, Decimal(0), now)
-            raise
-        self._count += attempt > 0
         self._held.pop(wanted.leg, None)  # its reservation is the order's own from here on
-        order = Order(intent, OrderState.SENDING)
-        await trade.send_repair(order, decided_ns)
         if order.state is OrderState.FAILED and order.sent_ns:
-            self._refused[wanted.market.key] = (desk.clock.monotonic_ns(), trade.cause_of(client_id))
+            cause = self._trade.cause_of(order.intent.client_order_id)
+            self._refused[wanted.market.key] = (self._desk.clock.monotonic_ns(), cause)
         return True
 
     def _refusal(self, market: str) -> str:
@@ -199,11 +176,3 @@ class Repairs:
         if at_ns is None or self._desk.clock.monotonic_ns() - at_ns >= REFUSED_SECONDS * 1e9:
             return ""
         return f"{market} refused the last order: {cause}"
-
-    def _next_attempt(self, leg: int) -> int:
-        attempts = [order.intent.attempt for order in self._trade.orders.values() if order.intent.leg == leg]
-        return 1 + max([-1, *attempts, self._in_doubt.get(leg, -1)])
-
-    def _note(self, text: str) -> None:
-        if text not in self._notes:
-            self._notes.append(text)

@@ -1,5 +1,9 @@
 """Find out what became of one order: stream events first, then questions by client id, with backoff.
 
+An order that was asked to rest is not asked about while its account's private stream lives: the stream tells of its
+fills and its end. Past its deadline, or once it is unwanted, it is cancelled, and asked about only if the stream stays
+silent after that.
+
 An answer that the exchange does not know the order proves nothing by itself: requests are delayed, backends lag.
 Absence is proven when the request can no longer arrive (its window, the backend's timeout and a margin have passed,
 ``venue.absence_seconds``), two questions after that were answered with "not found", the account's open orders and
@@ -19,7 +23,7 @@ import msgspec
 from trading.execution.desk import Desk
 from trading.execution.evidence import Evidence, candidate_of_order, candidates_of_fills
 from trading.execution.order import Order
-from trading.execution.states import is_terminal
+from trading.execution.states import MAY_REST, RESTING, is_terminal
 from trading.execution.waiting import Signal
 from trading.messages import Fill, OrderEvent, OrderState, Outcome, PlaceResult
 from trading.portfolio import Purse
@@ -28,6 +32,7 @@ from trading.ports import Venue
 NOT_FOUNDS_FOR_PROOF = 2
 # Executions are asked for from this long before the order was made: clocks differ.
 TRADES_MARGIN_NS = 60 * 10**9
+OVERDUE_SECONDS = 0.01  # beyond its deadline, so that it has passed when it is looked at
 
 ReportEvent = Callable[[OrderEvent], None]
 Value = TypeVar("Value")
@@ -58,12 +63,25 @@ class Resolution:
         self._not_found = 0
         self._contradicted = ""  # what speaks against the absence of an order that nobody finds
         self._ask_now = False
+        self._unwanted = False  # it is to be cancelled, and then to be gone
+        self._cancelled = False  # that was asked for
         self._begun_ns = desk.clock.monotonic_ns()
 
     def ask_now(self) -> None:
         """Ask without waiting for the next turn."""
         self._ask_now = True
         self.changed.notify()
+
+    def abandon(self) -> None:
+        """Have the order cancelled, if it should turn out to rest: nobody works it any more."""
+        self._unwanted = True
+
+    async def cancel(self, report: ReportEvent) -> None:
+        """Ask to cancel the order; from now on :meth:`run` sees to it that it ends."""
+        self._unwanted = self._cancelled = True
+        self.changed.notify()
+        for event in (await self._cancel()).events:
+            report(event)
 
     def _age(self) -> float:
         """Return the seconds since the order was sent, or was taken up from a process that may have sent it.
@@ -76,11 +94,16 @@ class Resolution:
         """Return once the order is settled or disputed."""
         delay = self._first_delay()
         while not self._done():
-            known = self.order.state
+            known = (self.order.state, self._cancelled)
             notified = await self.changed.wait(self.desk.clock, delay)
             if notified and not self._ask_now:
-                if self.order.state is not known:
+                if (self.order.state, self._cancelled) != known:
                     delay = self._first_delay()
+                continue
+            if not self._ask_now and self._rests_heard():
+                if self._unwanted or self._overdue():
+                    await self.cancel(report)
+                delay = self._first_delay()
                 continue
             self._ask_now = False
             await self._ask(report)
@@ -117,15 +140,30 @@ class Resolution:
 
     def _overdue(self) -> bool:
         """Return whether the order rests on the book past its deadline."""
-        working = self.order.state in {OrderState.PLACED, OrderState.PARTIALLY_FILLED}
-        return working and self.desk.clock.time_ns() > self.order.intent.deadline_ns
+        return self.order.state in RESTING and self.desk.clock.time_ns() > self.order.intent.deadline_ns
 
     def _first_delay(self) -> float:
-        unresolved = self.order.state in {OrderState.SENDING, OrderState.UNKNOWN}
-        return self.patience.unknown_first if unresolved else self.patience.placed_first
+        if self.order.state in {OrderState.SENDING, OrderState.UNKNOWN}:
+            return self.patience.unknown_first
+        if self._rests_heard():  # looked at again now and then: the stream may be lost meanwhile
+            if self._unwanted:
+                return 0.0
+            left = (self.order.intent.deadline_ns - self.desk.clock.time_ns()) / 1e9
+            return min(self.patience.longest, max(0.0, left) + OVERDUE_SECONDS)
+        return self.patience.placed_first
+
+    def _rests_heard(self) -> bool:
+        """Return whether the order rests as it was asked to, and the stream would tell if it no longer did."""
+        return (
+            not self._cancelled
+            and self.order.state in RESTING
+            and self.order.intent.time_in_force in MAY_REST
+            and self.purse in self.desk.live_purses
+        )
 
     async def _ask(self, report: ReportEvent) -> None:
-        if self._overdue():  # asked for until it is gone: a cancellation may be lost, and asking twice does no harm
+        # Asked for until it is gone: a cancellation may be lost, and asking twice does no harm.
+        if self._overdue() or (self._unwanted and self.order.state in RESTING):
             for event in (await self._cancel()).events:
                 report(event)
             if self._done():  # the cancellation's answer told all there is to know
@@ -230,6 +268,7 @@ class Resolution:
 
     async def _asked(self, question: str, answer: Awaitable[Sequence[Value] | None]) -> Sequence[Value] | None:
         """Return an answer, or None without one; a venue that raises has a bug, and has proven nothing."""
+        self._count_question()
         try:
             found = await answer
         except Exception as error:
@@ -239,6 +278,10 @@ class Resolution:
             self._note(question, "no answer")
         return found
 
+    def _count_question(self) -> None:
+        self.order.questions += 1
+        self.desk.status_questions += 1
+
     def _note(self, question: str, answer: str) -> None:
         self.evidence.note(self.desk.clock.time_ns(), question, answer)
 
@@ -247,6 +290,7 @@ class Resolution:
 
     async def query(self) -> OrderEvent | None:
         """Ask the venue; one that raises has a bug, and has proven nothing."""
+        self._count_question()
         try:
             return await self.venue.query(self.order.intent)
         except Exception as error:

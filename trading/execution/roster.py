@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from trading.arbitrage.detector import Detector
-from trading.config import BotConfig, OwnerConfig
+from trading.basis import BASIS
+from trading.config import MANUAL, BotConfig, OwnerConfig
 from trading.execution import bots as observed
+from trading.execution.basis_desk import BasisDesk
 from trading.execution.bots import BotStatus, RunningBot
 from trading.execution.desk import Desk
 from trading.execution.purses import purses_of
 from trading.execution.views import bot_view
+from trading.instruments import Market
 from trading.portfolio import Purse
 
 
@@ -20,25 +23,32 @@ class Roster:
     ``open_purse`` starts an account on an exchange (ValueError if it can't). ``purse_fault`` says why an account takes
     no new trades ("" if it does) and whether it is only starting. ``on_resumed`` is told of a bot that trades (again).
     ``unsettled`` counts a bot's orders that may still do something, and says whether
-    one of its trades (of before, too) is being worked on.
+    one of its trades (of before, too) is being worked on. ``follow`` is told of markets that no route names,
+    ``on_started`` of a bot that runs now and did not before.
     """
 
     def __init__(
         self,
         desk: Desk,
         detector: Detector,
+        basis: BasisDesk,
         *,
         open_purse: Callable[[Purse, str], None],
         purse_fault: Callable[[Purse], tuple[str, bool]],
         on_resumed: Callable[[RunningBot], None],
         unsettled: Callable[[int], tuple[int, bool]],
+        follow: Callable[[Iterable[Market]], None],
+        on_started: Callable[[BotConfig], None],
     ) -> None:
         self._desk = desk
         self._detector = detector
+        self._basis = basis
         self._open_purse = open_purse
         self._purse_fault = purse_fault
         self._on_resumed = on_resumed
         self._unsettled = unsettled
+        self._follow = follow
+        self._on_started = on_started
         self._bots: dict[int, RunningBot] = {}
         self._refused: dict[int, BotStatus] = {}
 
@@ -64,7 +74,7 @@ class Roster:
     def stop(self, bot: RunningBot) -> None:
         """Take no new trades; the bot goes once its last trade has ended."""
         bot.stopping = True
-        self._detector.remove_bot(bot.config.bot_id)
+        self._watch_no_more(bot)
         self.observe(bot)
         self._leave(bot)
 
@@ -72,8 +82,12 @@ class Roster:
         """A bot's exception stops that bot only."""
         self._desk.alarm(f"bot {bot.config.name} failed: {type(error).__name__}: {error}")
         bot.faults["failed"] = f"{type(error).__name__}: {error}"
-        self._detector.remove_bot(bot.config.bot_id)
+        self._watch_no_more(bot)
         self.observe(bot)
+
+    def _watch_no_more(self, bot: RunningBot) -> None:
+        self._detector.remove_bot(bot.config.bot_id)
+        self._basis.remove_bot(bot.config.bot_id)
 
     def trade_done(self, bot_id: int, trade: str, route: str) -> None:
         """Free what a trade of the bot occupied; its route rests for the bot's cool-down."""
@@ -111,16 +125,25 @@ class Roster:
         if running is not None and running.config == config and running.purses == purses and not running.stopping:
             return
         try:
-            for exchange, purse in purses.by_exchange.items():
+            for exchange, purse in (*purses.by_exchange.items(), *purses.desk):
                 self._open_purse(purse, exchange)
             if running is None:
-                running = RunningBot(config, purses)
+                running = RunningBot(config, purses, self._desk.clock.time_ns())
+                self._on_started(config)
             else:
                 running.configure(config, purses)
                 if running.stopping:
                     running.start_over()
+                    self._on_started(config)
                 running.faults.pop("failed", None)
-            self._detector.add_bot(config)
+            if running.config.strategy != config.strategy:
+                self._watch_no_more(running)
+            if config.strategy == MANUAL:
+                self._follow(config.markets)
+            elif config.strategy == BASIS:
+                self._basis.add_bot(config)
+            else:
+                self._detector.add_bot(config)
         except Exception as error:
             self._refuse(config, f"Bot {config.name} can't be started: {error}")
             return

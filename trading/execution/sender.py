@@ -20,6 +20,8 @@ _STATES = {
     Outcome.REJECTED: OrderState.FAILED,
     Outcome.UNKNOWN: OrderState.UNKNOWN,
 }
+# How an order left, as its history shows it.
+_BY = {"websocket": "by WebSocket", "rest": "by REST"}
 
 
 class Sender:
@@ -56,7 +58,7 @@ class Sender:
         intent, clock = order.intent, self._desk.clock
         self._realised.leave(intent)
         order.sent_ns = clock.monotonic_ns()
-        self._desk.note_sent()
+        self._desk.note_sent(intent.client_order_id)
         try:
             answer = await self._desk.venues[purse].place(intent)
         except asyncio.CancelledError:
@@ -67,28 +69,67 @@ class Sender:
             # The port promises not to raise; a venue that does has a bug, and its order an unknown outcome.
             self._desk.alarm(f"order {intent.client_order_id}: venue raised {type(error).__name__}")
             answer = PlaceResult(outcome=Outcome.UNKNOWN, message=f"venue raised {type(error).__name__}")
+        order.path = answer.path
         taken_ns = clock.monotonic_ns() - order.sent_ns
         self._desk.stages.record_ns("sent_to_answered", taken_ns)
         self._desk.note_answer(purse, intent, answer.outcome, taken_ns / 1e9)
         self._book_answer(intent, answer)
 
+    async def protect(self, take_profit: Order | None, stop_loss: Order | None, purse: Purse) -> None:
+        """Send the protective orders of a position together, each once."""
+        self.check()
+        clock = self._desk.clock
+        orders = [order for order in (take_profit, stop_loss) if order is not None]
+        intents = [None if order is None else order.intent for order in (take_profit, stop_loss)]
+        begun_ns = clock.monotonic_ns()
+        for order in orders:
+            order.sent_ns = begun_ns
+            self._desk.note_sent(order.intent.client_order_id)
+        try:
+            answers = await self._desk.venues[purse].protect(intents[0], intents[1])
+        except asyncio.CancelledError:
+            cause = "the process stopped waiting for the answer"
+            for order in orders:
+                self._report(self._event(order.intent, OrderState.UNKNOWN, cause=cause))
+            raise
+        except Exception as error:
+            self._desk.alarm(f"order {orders[0].intent.client_order_id}: venue raised {type(error).__name__}")
+            answers = ()
+        missing = PlaceResult(outcome=Outcome.UNKNOWN, message="the venue did not answer for it")
+        taken_ns = clock.monotonic_ns() - begun_ns
+        self._desk.stages.record_ns("sent_to_answered", taken_ns)
+        for place, order in enumerate(orders):
+            answer = answers[place] if place < len(answers) else missing
+            order.path = answer.path
+            self._desk.note_answer(purse, order.intent, answer.outcome, taken_ns / 1e9)
+            self._book_answer(order.intent, answer)
+
     def _book_answer(self, intent: OrderIntent, answer: PlaceResult) -> None:
         state = _STATES[answer.outcome]
         cause = " ".join(part for part in (answer.code, answer.message) if part)
+        by = _BY.get(answer.path, "")
         self._report(
             self._event(
                 intent,
                 state,
-                cause=cause if state is not OrderState.PLACED else "",
+                cause=by if state is OrderState.PLACED else f"{cause} ({by})" if by else cause,
                 exchange_order_id=answer.exchange_order_id,
                 raw=answer.raw,
+                path=answer.path,
             )
         )
         for event in answer.events:
             self._report(event)
 
     def _event(
-        self, intent: OrderIntent, state: OrderState, *, cause: str, exchange_order_id: str = "", raw: str = ""
+        self,
+        intent: OrderIntent,
+        state: OrderState,
+        *,
+        cause: str,
+        exchange_order_id: str = "",
+        raw: str = "",
+        path: str = "",
     ) -> OrderEvent:
         return OrderEvent(
             account_id=intent.account_id,
@@ -100,5 +141,6 @@ class Sender:
             source="answer",
             cause=cause,
             raw=raw,
+            path=path,
             received_ns=self._desk.clock.time_ns(),
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from trading.messages import OrderState
+from trading.messages import OrderState, TimeInForce
 
 PENDING = OrderState.PENDING
 SENDING = OrderState.SENDING
@@ -25,6 +25,7 @@ DISPUTED = OrderState.DISPUTED
 
 TERMINAL = frozenset({FILLED, CANCELLED, FAILED})
 RESTING = frozenset({PLACED, PARTIAL})
+MAY_REST = frozenset({TimeInForce.GTC, TimeInForce.POST_ONLY})  # what is asked to: any other ends by itself
 # States in which the exchange may still hold, or may yet execute, the order.
 LIVE = frozenset({SENDING, UNKNOWN, PLACED, PARTIAL, DISPUTED})
 

@@ -40,6 +40,7 @@ def trade_view(record: TradeRecord, terms: TradeTerms, orders: Iterable[Order], 
         "opened_at": record.opened_ns / 1e9,
         "closed_at": record.closed_ns / 1e9 if record.closed_ns else None,
         "legs": [_leg_view(order) for order in orders],
+        "pair": None,
     }
 
 
@@ -63,6 +64,7 @@ def _leg_view(order: Order) -> View:
         "fee_asset": asset,
         "state": order.state.value,
         "client_order_id": intent.client_order_id,
+        "path": order.path,
     }
 
 

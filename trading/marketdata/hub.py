@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import msgspec
 
+from trading.basis import Funding
 from trading.instruments import Market
 from trading.marketdata.book import Book
 from trading.marketdata.climate import Climate
@@ -19,6 +20,8 @@ logger = logging.getLogger(__name__)
 
 NS_PER_MS = 1_000_000
 LIVE = "live"
+ANY_AGE = float("inf")
+LONGEST_INTERVAL_NS = 8 * 3600 * 10**9  # between two payments of funding; more lies between them after a lost stream
 
 FeedFactory = Callable[[str, FeedSink], Feed]
 
@@ -57,8 +60,9 @@ class MarketState:
     """
 
     __slots__ = (
-        "ahead", "ask", "ask_size", "bid", "bid_size", "book", "book_monotonic_ns", "climate", "exchange_ns", "key",
-        "last_trade", "market", "reason", "received_monotonic_ns", "received_ns", "status", "subscriptions",
+        "ahead", "ask", "ask_size", "bid", "bid_size", "book", "book_monotonic_ns", "climate", "exchange_ns", "funding",
+        "funding_monotonic_ns", "key", "last_trade", "market", "reason", "received_monotonic_ns", "received_ns",
+        "status", "subscriptions",
     )  # fmt: skip
 
     def __init__(self, market: Market, book: Book) -> None:
@@ -74,6 +78,8 @@ class MarketState:
         self.status = "connecting"
         self.reason = "not heard of yet"
         self.last_trade: PublicTrade | None = None
+        self.funding: Funding | None = None  # of a perpetual, as the exchange last said
+        self.funding_monotonic_ns = 0
         self.climate = Climate(market)
         self.subscriptions: tuple[Subscription, ...] = ()
 
@@ -88,17 +94,26 @@ class MarketState:
 
 
 Listener = Callable[[MarketState], None]
+TradeListener = Callable[[PublicTrade], None]
 
 
 class Subscription:
     """One listener's interest in one market; hand it back to :meth:`MarketHub.unsubscribe`."""
 
-    __slots__ = ("_hub", "_seen_ask", "_seen_bid", "_seen_ns", "_timer", "debounce", "listener", "state")
+    __slots__ = ("_hub", "_seen_ask", "_seen_bid", "_seen_ns", "_timer", "debounce", "listener", "on_trade", "state")
 
-    def __init__(self, hub: MarketHub, state: MarketState, listener: Listener, debounce: Debounce) -> None:
+    def __init__(
+        self,
+        hub: MarketHub,
+        state: MarketState,
+        listener: Listener,
+        debounce: Debounce,
+        on_trade: TradeListener | None = None,
+    ) -> None:
         self._hub = hub
         self.state = state
         self.listener = listener
+        self.on_trade = on_trade
         self.debounce = debounce
         self._seen_bid = self._seen_ask = 0.0
         self._seen_ns = -(1 << 62)
@@ -142,9 +157,19 @@ class Subscription:
             self._hub.listener_errors += 1
             logger.exception("a listener of %s failed", state.key)
 
+    def tell_trade(self, trade: PublicTrade) -> None:
+        if self.on_trade is None:
+            return
+        try:
+            self.on_trade(trade)
+        except Exception:
+            self._hub.listener_errors += 1
+            logger.exception("a listener of trades of %s failed", self.state.key)
+
     def cancel(self) -> None:
         """Call the listener no more, not even for the change that is just being told to one after the other."""
         self.listener = _tell_nobody
+        self.on_trade = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -185,8 +210,16 @@ class MarketHub:
 
     # Subscriptions
 
-    def subscribe(self, market: Market, listener: Listener, *, debounce: Debounce | None = None) -> Subscription:
-        """Follow a market; the listener is called whenever its best prices or its status change.
+    def subscribe(
+        self,
+        market: Market,
+        listener: Listener,
+        *,
+        debounce: Debounce | None = None,
+        on_trade: TradeListener | None = None,
+    ) -> Subscription:
+        """Follow a market; the listener is called whenever its best prices or its status change, ``on_trade`` for each
+        public trade.
 
         The first subscription of a market adds it to its exchange's feed, the first of an exchange starts the feed.
         Must be called on the event loop.
@@ -200,7 +233,7 @@ class MarketHub:
             if market.exchange not in self._tasks:
                 task = asyncio.get_running_loop().create_task(self._supervise(market.exchange, feed))
                 self._tasks[market.exchange] = task
-        subscription = Subscription(self, state, listener, debounce or self._settings.debounce)
+        subscription = Subscription(self, state, listener, debounce or self._settings.debounce, on_trade)
         state.subscriptions = (*state.subscriptions, subscription)
         return subscription
 
@@ -249,12 +282,14 @@ class MarketHub:
         return (self.monotonic_ns() - state.received_monotonic_ns) / NS_PER_MS
 
     def tradable(self, state: MarketState, max_age_ms: float) -> bool:
-        """Whether prices may be traded on: feed live, book whole and following, both sides there, not too old."""
+        """Whether prices may be traded on: feed live, book whole, uncrossed and following, both sides, not too old."""
         book = state.book
         if not (state.status == LIVE and book.ready and 0 < state.bid < state.ask):
             return False
+        if book.bids.best >= book.asks.best > 0:
+            return False
         lag_ns = state.received_monotonic_ns - state.book_monotonic_ns if book.top_version > book.version else 0
-        return lag_ns <= self._max_book_lag_ns and self.age_ms(state) <= max_age_ms
+        return lag_ns <= self._max_book_lag_ns and (max_age_ms == ANY_AGE or self.age_ms(state) <= max_age_ms)
 
     def counters(self) -> dict[str, int | float]:
         """Counts of the hub, and of each feed as ``<exchange>.<name>``."""
@@ -335,6 +370,28 @@ class MarketHub:
         if state is not None:
             state.last_trade = trade
             state.climate.on_trade(trade.price, trade.size, self.monotonic_ns())
+            for subscription in state.subscriptions:
+                subscription.tell_trade(trade)
+
+    def on_funding(self, funding: Funding) -> None:
+        """Keep what an exchange says; the interval is what lies between two payments it has named."""
+        state = self._states.get(funding.market)
+        if state is None:
+            return
+        known = state.funding
+        interval = funding.interval_ns if known is None else known.interval_ns
+        if known is not None and 0 < funding.next_ns - known.next_ns <= LONGEST_INTERVAL_NS:
+            interval = funding.next_ns - known.next_ns
+        state.funding = (
+            funding if interval == funding.interval_ns else msgspec.structs.replace(funding, interval_ns=interval)
+        )
+        state.funding_monotonic_ns = self.monotonic_ns()
+
+    def funding_age_seconds(self, state: MarketState) -> float:
+        """Return the seconds since funding was last heard of; infinite when it never was."""
+        if not state.funding_monotonic_ns:
+            return float("inf")
+        return (self.monotonic_ns() - state.funding_monotonic_ns) / 1e9
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         state = self._states.get(key)

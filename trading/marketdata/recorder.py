@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from trading.basis import Funding
 from trading.config import ExchangeSpec
 from trading.exchanges.markets import load_markets
 from trading.exchanges.registry import FOLDERS, feed_for
@@ -102,6 +103,8 @@ class _Statuses:
     ) -> None: ...
 
     def on_trade(self, trade: PublicTrade) -> None: ...
+
+    def on_funding(self, funding: Funding) -> None: ...
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         self.last[key] = (status, reason)

@@ -21,6 +21,7 @@ from trading.arbitrage.cycles import three_leg_cycles
 from trading.arbitrage.depth import Limits
 from trading.arbitrage.detector import Detector
 from trading.arbitrage.routes import NO_EQUIVALENCE, AssetEquivalence, route_refusal, two_leg_routes
+from trading.basis import Funding
 from trading.config import BotConfig
 from trading.instruments import Market
 from trading.marketdata.book import Book
@@ -204,6 +205,9 @@ class _Session:
 
     def on_trade(self, trade: PublicTrade) -> None:
         self.hub.on_trade(trade)
+
+    def on_funding(self, funding: Funding) -> None:
+        self.hub.on_funding(funding)
 
     def on_status(self, key: str, status: str, reason: str) -> None:
         if status != LIVE:

@@ -13,7 +13,7 @@ from arbplatform.start import DEFAULT_HOST, DEFAULT_PORT
 
 class Command(BaseCommand):
     help = (
-        "Run three simulated exchanges, an operator and two users with bots, and the whole platform, in one go. "
+        "Run simulated exchanges, an operator and two users with bots, and the whole platform, in one go. "
         "Data is kept in the state directory's folder demo (default: var/demo), apart from everything else; "
         "the next start goes on with it. The result counts the trades, orders and fills of all bots; net_profit is "
         "what orders on the simulated exchanges earned, by asset; paper_profit, never added to it, what trades on "

@@ -84,13 +84,14 @@ class Command(BaseCommand):
 
     def _document(self, totals: Any, seed: int, fault: str | None) -> None:
         from tests.simulation import mutants  # noqa: PLC0415
-        from tests.simulation.document import document, with_fault  # noqa: PLC0415
+        from tests.simulation.document import document, kills_in, with_fault  # noqa: PLC0415
 
         if fault is not None:
             DOCUMENT.write_text(with_fault(DOCUMENT.read_text(), totals, fault, seed, timezone.localdate()))
             return
         verdicts, _ = mutants.hunt_all()
-        DOCUMENT.write_text(document(totals, verdicts, seed, timezone.localdate()))
+        kills = kills_in(DOCUMENT.read_text())
+        DOCUMENT.write_text(document(totals, verdicts, seed, timezone.localdate(), kills))
 
 
 def _count(text: str) -> int:

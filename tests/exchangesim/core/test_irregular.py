@@ -7,10 +7,11 @@ from decimal import Decimal
 import pytest
 
 from exchangesim.core.clock import ManualClock
-from exchangesim.core.exchange import ExchangePolicy, SimExchange
+from exchangesim.core.exchange import SimExchange
 from exchangesim.core.faults import FaultRegistry
 from exchangesim.core.irregular import Irregular
 from exchangesim.core.orders import Rejected, Status
+from exchangesim.core.policy import ExchangePolicy
 from tests.exchangesim.core.venue import NATIVE, PRICE, RULES, buy, make_account, sell, totals
 
 D = Decimal
@@ -41,7 +42,7 @@ def test_an_overfill_is_paid_for_and_booked(exchange: SimExchange, faults: Fault
     faults.add({"kind": "overfill", "count": 1, "parameters": {"quantity": "0.5"}})
     order = exchange.place(alice, buy("101", "2"))
     assert (order.status, order.filled) == (Status.FILLED, D("2.5"))
-    assert sum(fill.quantity for fill in exchange.fills(alice)) == D("2.5")
+    assert sum(fill.quantity for fill in exchange.shelf.fills(alice)) == D("2.5")
     assert alice.balance("USDT").total == 1000 - D("2.5") * 101
     assert alice.balance("USDT").locked == 0
     assert totals(exchange) == before
@@ -69,7 +70,7 @@ def test_an_execution_of_a_resting_order_takes_it_off_the_book(exchange: SimExch
     assert (order.status, exchange.markets[NATIVE].book.bids.best) == (Status.PARTIALLY_FILLED, D(100))
     exchange.execute(order, D("1.5"))
     assert exchange.markets[NATIVE].book.bids.best == D(99)
-    assert exchange.open_orders(alice) == []
+    assert exchange.shelf.open(alice) == []
     assert alice.balance("USDT").locked == 0
 
 
@@ -104,7 +105,7 @@ def test_a_closed_id_is_taken_again_only_by_fault(exchange: SimExchange, faults:
         exchange.place(alice, buy("101", "1", client_id="one"))
     faults.add({"kind": "reuse_client_id", "count": 1})
     exchange.place(alice, buy("101", "1", client_id="one"))
-    assert len(exchange.orders(alice)) == 2
+    assert len(exchange.shelf.stored(alice)) == 2
 
 
 def test_reads_lag_and_catch_up(exchange: SimExchange) -> None:
@@ -115,22 +116,22 @@ def test_reads_lag_and_catch_up(exchange: SimExchange) -> None:
     resting = exchange.place(alice, buy("90", "1"))
     clock.advance(1)
     with exchange.reads.behind(2000):
-        assert exchange.find_order(alice, order_id=filled.id) is None
-        assert (exchange.open_orders(alice), exchange.orders(alice), exchange.fills(alice)) == ([], [], [])
+        assert exchange.shelf.find(alice, order_id=filled.id) is None
+        assert (exchange.shelf.open(alice), exchange.shelf.stored(alice), exchange.shelf.fills(alice)) == ([], [], [])
     with exchange.reads.behind(500):
-        assert exchange.find_order(alice, order_id=filled.id) is filled
-        assert exchange.open_orders(alice) == [resting]
-        assert len(exchange.fills(alice)) == 1
-    assert len(exchange.orders(alice)) == 2
+        assert exchange.shelf.find(alice, order_id=filled.id) is filled
+        assert exchange.shelf.open(alice) == [resting]
+        assert len(exchange.shelf.fills(alice)) == 1
+    assert len(exchange.shelf.stored(alice)) == 2
 
 
 def test_a_busted_trade_moves_back_what_it_moved(exchange: SimExchange) -> None:
     alice = make_account(exchange, BTC="5", USDT="1000")
     before, held = totals(exchange), {asset: balance.total for asset, balance in alice.balances.items()}
     order = exchange.place(alice, buy("101", "2"))
-    (fill,) = exchange.fills(alice)
+    (fill,) = exchange.shelf.fills(alice)
     exchange.bust(order, fill.trade_id)
-    assert (order.status, order.filled, exchange.fills(alice)) == (Status.CANCELED, 0, [])
+    assert (order.status, order.filled, exchange.shelf.fills(alice)) == (Status.CANCELED, 0, [])
     assert {asset: balance.total for asset, balance in alice.balances.items()} == held
     assert totals(exchange) == before
     with pytest.raises(Rejected, match="no execution"):
@@ -145,9 +146,9 @@ def test_an_order_that_is_rolled_back_never_was(exchange: SimExchange) -> None:
     exchange.execute(resting, D("0.25"))
     for order in (filled, resting):
         exchange.roll_back(order)
-        assert exchange.find_order(alice, order_id=order.id) is None
-        assert exchange.find_order(alice, client_id=order.client_id) is None
-    assert (exchange.open_orders(alice), exchange.fills(alice)) == ([], [])
+        assert exchange.shelf.find(alice, order_id=order.id) is None
+        assert exchange.shelf.find(alice, client_id=order.client_id) is None
+    assert (exchange.shelf.open(alice), exchange.shelf.fills(alice)) == ([], [])
     assert exchange.markets[NATIVE].book.bids.best == D(99)
     assert {asset: balance.total for asset, balance in alice.balances.items()} == held
     assert alice.balance("USDT").locked == 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from exchangesim.core.accounts import Account
-from exchangesim.core.orders import NewOrder, Order, OrderType, Rejected, Side, Status, TimeInForce
+from exchangesim.core.order_lists import NewList, OrderList
+from exchangesim.core.orders import NewOrder, Order, OrderType, Rejected, Side, Status, TimeInForce, Trigger
+from exchangesim.core.policy import ExchangePolicy
 from tests.exchangesim.core.venue import NATIVE, Heard, make_account, make_exchange, totals
 
 D = Decimal
@@ -22,9 +25,11 @@ names = st.sampled_from(["alice", "bob", "carol"])
 class Exchange(RuleBasedStateMachine):
     """Random orders, cancels, quotes and trades against a few accounts of modest means."""
 
+    policy = ExchangePolicy()
+
     @initialize()
     def start(self) -> None:
-        self.exchange = make_exchange()
+        self.exchange = make_exchange(policy=self.policy)
         self.heard = Heard()
         self.exchange.listeners.append(self.heard)
         self.accounts: dict[str, Account] = {
@@ -32,6 +37,7 @@ class Exchange(RuleBasedStateMachine):
         }
         self.before = totals(self.exchange)
         self.orders: list[Order] = []
+        self.lists: list[OrderList] = []
         self.mirror: dict[Side, dict[Decimal, Decimal]] = {Side.BUY: {}, Side.SELL: {}}
         self.followed = self.exchange.markets[NATIVE].update_id
 
@@ -74,6 +80,63 @@ class Exchange(RuleBasedStateMachine):
             ),
         )
 
+    @rule(
+        name=names,
+        side=sides,
+        at=prices,
+        rises=st.booleans(),
+        price=st.none() | prices,
+        quantity=quantities,
+        reserves=st.booleans(),
+    )
+    def conditional(
+        self,
+        name: str,
+        side: Side,
+        at: Decimal,
+        rises: bool,
+        price: Decimal | None,
+        quantity: Decimal,
+        reserves: bool,
+    ) -> None:
+        trigger = Trigger(price=at, rises=rises, reserves=reserves)
+        self._place(name, _order(side, price, quantity, trigger=trigger))
+
+    @rule(
+        name=names,
+        side=sides,
+        limit=prices,
+        stop=prices,
+        stop_limit=st.none() | prices,
+        quantity=quantities,
+        working=st.none() | prices,
+    )
+    def pair(
+        self,
+        name: str,
+        side: Side,
+        limit: Decimal,
+        stop: Decimal,
+        stop_limit: Decimal | None,
+        quantity: Decimal,
+        working: Decimal | None,
+    ) -> None:
+        trigger = Trigger(price=stop, rises=side is Side.BUY)
+        new = NewList(
+            legs=(
+                _order(side, limit, quantity, post_only=True),
+                _order(side, stop_limit, quantity, trigger=trigger),
+            ),
+            working=None if working is None else _order(side.opposite, working, quantity * 2),
+            legs_take_fill=working is not None and quantity > 2,
+        )
+        try:
+            placed = self.exchange.lists.place(self.accounts[name], new)
+        except Rejected:
+            return
+        self.lists.append(placed)
+        self.orders += self.exchange.lists.orders(placed)
+
     @rule(choice=st.integers(0, 1_000_000))
     def cancel(self, choice: int) -> None:
         still_open = [order for order in self.orders if order.is_open]
@@ -97,8 +160,11 @@ class Exchange(RuleBasedStateMachine):
     @rule(price=prices, quantity=quantities, side=sides)
     def played(self, price: Decimal, quantity: Decimal, side: Side) -> None:
         before = sum(trade.quantity for trade in self.heard.trades)
+        waiting = [order for order in self.orders if order.is_open and order.idle]
         self.exchange.played_trade(NATIVE, price, quantity, side)
-        assert sum(trade.quantity for trade in self.heard.trades) - before == quantity
+        triggered = [order for order in waiting if not (order.is_open and order.idle)]
+        added = sum(trade.quantity for trade in self.heard.trades) - before
+        assert added == quantity or (triggered and added > quantity)
 
     def _place(self, name: str, new: NewOrder) -> None:
         try:
@@ -106,7 +172,7 @@ class Exchange(RuleBasedStateMachine):
         except Rejected:
             return
         self.orders.append(order)
-        if new.price is not None:
+        if new.price is not None and new.trigger is None:
             at_limit = new.price * order.filled
             better = at_limit - order.filled_quote if new.side is Side.BUY else order.filled_quote - at_limit
             assert better >= 0, "never worse than the limit"
@@ -121,15 +187,39 @@ class Exchange(RuleBasedStateMachine):
             for asset, balance in account.balances.items():
                 assert balance.free >= 0
                 reserved = sum(
-                    (o.reserved for o in self.exchange.open_orders(account) if o.reserved_asset == asset), D(0)
+                    (o.reserved for o in self.exchange.shelf.open(account) if o.reserved_asset == asset), D(0)
                 )
                 assert balance.locked == reserved
 
     @invariant()
     def an_open_order_reserves_what_its_rest_needs(self) -> None:
+        paired = {order_id for pair in self.lists if pair.is_open for order_id in pair.legs}
         for order in self.orders:
-            needed = order.remaining * (order.price if order.side is Side.BUY else 1) if order.is_open else D(0)
-            assert order.reserved == needed
+            if order.id not in paired:
+                assert order.reserved == _needed(order)
+
+    @invariant()
+    def the_legs_of_a_list_share_one_reservation(self) -> None:
+        for pair in self.lists:
+            orders = {order.id: order for order in self.exchange.lists.orders(pair)}
+            legs = [orders[order_id] for order_id in pair.legs]
+            working = orders.get(pair.working)
+            assert sum(1 for leg in legs if leg.filled) <= 1, "never both"
+            if not pair.is_open:
+                assert sum(1 for order in orders.values() if order.is_open) <= 1
+            elif working is not None and working.is_open:
+                assert all(leg.status is Status.PENDING_NEW and not leg.reserved for leg in legs)
+            else:
+                assert all(leg.status is Status.NEW for leg in legs)
+                assert sum(leg.reserved for leg in legs) == max(_needed(leg) for leg in legs)
+
+    @invariant()
+    def no_order_waits_for_what_has_come(self) -> None:
+        last = self.exchange.markets[NATIVE].last_price
+        for order in self.orders:
+            if order.is_open and order.idle and order.status is not Status.PENDING_NEW:
+                assert order.trigger is not None
+                assert not order.trigger.reached(last)
 
     @invariant()
     def the_book_is_not_crossed_and_holds_every_open_order(self) -> None:
@@ -137,7 +227,7 @@ class Exchange(RuleBasedStateMachine):
         if book.bids.best is not None and book.asks.best is not None:
             assert book.bids.best < book.asks.best
         resting = {order.id for order in book.resting()}
-        assert resting == {order.id for order in self.orders if order.is_open}
+        assert resting == {order.id for order in self.orders if order.is_open and not order.idle}
         for side in (book.bids, book.asks):
             for level in side.levels.values():
                 assert level.total > 0
@@ -178,7 +268,29 @@ class Exchange(RuleBasedStateMachine):
             assert self.mirror[side.side] == {price: level.total for price, level in side.levels.items()}
 
 
-TestExchange = Exchange.TestCase
-TestExchange.settings = settings(
+def _order(side: Side, price: Decimal | None, quantity: Decimal, **fields: Any) -> NewOrder:
+    type_ = OrderType.MARKET if price is None else OrderType.LIMIT
+    return NewOrder(native=NATIVE, side=side, type=type_, price=price, quantity=quantity, **fields)
+
+
+def _needed(order: Order) -> Decimal:
+    trigger = order.trigger
+    if not order.is_open or order.status is Status.PENDING_NEW:
+        return D(0)
+    if trigger is not None and order.idle and not trigger.reserves:
+        return D(0)
+    price = trigger.price if trigger is not None and order.type is OrderType.MARKET else order.price
+    return order.remaining * price if order.side is Side.BUY else order.remaining
+
+
+class LenientExchange(Exchange):
+    """One that accepts post-only orders and late triggers and deals with them then, as OKX and Bybit do."""
+
+    policy = ExchangePolicy(post_only_refused=False, late_triggers_fire=True)
+
+
+SETTINGS = settings(
     max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
+TestExchange, TestLenientExchange = Exchange.TestCase, LenientExchange.TestCase
+TestExchange.settings = TestLenientExchange.settings = SETTINGS

@@ -6,8 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from exchangesim.core.exchange import ExchangePolicy, SimExchange
+from exchangesim.core.exchange import SimExchange
 from exchangesim.core.orders import CloseReason, NewOrder, Reject, Rejected, Side, Status
+from exchangesim.core.policy import ExchangePolicy
 from tests.exchangesim.core.venue import NATIVE, Heard, buy, levels, make_account, make_exchange, sell, totals
 
 D = Decimal
@@ -232,8 +233,8 @@ def test_client_ids_are_free_again_after_the_order_closed_or_never(exchange: Sim
         venue.cancel(account, client_id="mine")
         if again:
             newer = venue.place(account, buy("90", "1", client_id="mine"))
-            assert venue.find_order(account, client_id="mine") is newer
-            assert venue.find_order(account, order_id=order.id) is order
+            assert venue.shelf.find(account, client_id="mine") is newer
+            assert venue.shelf.find(account, order_id=order.id) is order
         else:
             with pytest.raises(Rejected):
                 venue.place(account, buy("90", "1", client_id="mine"))

@@ -47,7 +47,7 @@ def test_open_orders_are_in_the_book_again_and_can_fill_or_be_cancelled(tmp_path
 
     second = make_exchange(store=Store(tmp_path))
     alice = second.accounts["alice"]
-    (order,) = second.open_orders(alice)
+    (order,) = second.shelf.open(alice)
     assert (order.client_id, order.status, order.filled) == ("resting", Status.PARTIALLY_FILLED, D("0.5"))
     assert second.markets[NATIVE].book.bids.top(1) == levels(("100", "1.5"))
     second.place(second.accounts["bob"], sell("100", "0.5"))

@@ -10,7 +10,8 @@ from itertools import permutations
 import pytest
 
 from exchangesim.core.clock import ManualClock
-from exchangesim.core.exchange import ExchangeListener, SimExchange
+from exchangesim.core.exchange import SimExchange
+from exchangesim.core.listener import ExchangeListener
 from exchangesim.core.market import SimMarket
 from exchangesim.core.orders import BookChange, NewOrder, OrderType, PublicTrade, Side, TimeInForce
 from exchangesim.core.rules import make_rules

@@ -8,8 +8,10 @@ from typing import Any
 
 from exchangesim.core.accounts import Account
 from exchangesim.core.clock import ManualClock
-from exchangesim.core.exchange import ExchangeListener, ExchangePolicy, SimExchange
+from exchangesim.core.exchange import SimExchange
+from exchangesim.core.listener import ExchangeListener
 from exchangesim.core.market import SimMarket
+from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import (
     BookChange,
     Execution,
@@ -20,7 +22,9 @@ from exchangesim.core.orders import (
     PublicTrade,
     Side,
     TimeInForce,
+    Trigger,
 )
+from exchangesim.core.policy import ExchangePolicy
 from exchangesim.core.rules import SymbolRules
 from exchangesim.core.state import Store
 
@@ -75,6 +79,16 @@ def sell(price: str | None, quantity: str | None, **fields: Any) -> NewOrder:
     return _order(Side.SELL, price, quantity, **fields)
 
 
+def above(price: str, **fields: Any) -> Trigger:
+    """Return a trigger that waits for a rise to this price."""
+    return Trigger(price=D(price), rises=True, **fields)
+
+
+def below(price: str, **fields: Any) -> Trigger:
+    """Return a trigger that waits for a fall to this price."""
+    return Trigger(price=D(price), rises=False, **fields)
+
+
 def _order(side: Side, price: str | None, quantity: str | None, **fields: Any) -> NewOrder:
     """Price None is a market order; ``tif`` and ``quote`` are short for the time in force and the quote amount."""
     quote = fields.pop("quote", None)
@@ -113,6 +127,9 @@ class Heard(ExchangeListener):
     def on_order(self, account: Account, order: Order, execution: Execution) -> None:
         self.events.append(f"{execution.type}:{order.status}")
         self.statuses.append((order.id, execution.type, str(order.status)))
+
+    def on_list(self, account: Account, order_list: OrderList) -> None:
+        self.events.append("list" if order_list.is_open else "list done")
 
     def on_balances(self, account: Account, assets: tuple[str, ...], time_ms: int) -> None:
         self.events.append("balances")

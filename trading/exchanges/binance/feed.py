@@ -84,6 +84,7 @@ DEPTH_PATHS: Mapping[MarketKind, str] = MappingProxyType(
 
 BOOK_CHANNELS = ("depth@100ms", "bookTicker")
 TRADE_CHANNELS = ("aggTrade",)
+FUNDING_CHANNELS = ("markPrice@1s",)  # of USD-M
 
 
 class BinanceVenue:
@@ -107,14 +108,15 @@ class BinanceVenue:
 
     def routes(self, kind: MarketKind) -> Sequence[Route]:
         host = self._host(STREAM_HOSTS, "ws", kind)
+        slow = (*TRADE_CHANNELS, *FUNDING_CHANNELS) if kind == "linear" else TRADE_CHANNELS
         if kind == "linear" and self._spec.environment == "live":
             # Since April 2026 USD-M serves books and trades at different addresses:
             # https://developers.binance.com/docs/derivatives/usds-margined-futures/websocket-market-streams/Important-WebSocket-Change-Notice
             return (
                 Route(name="linear", url=f"{host}/public/stream", channels=BOOK_CHANNELS),
-                Route(name="linear trades", url=f"{host}/market/stream", channels=TRADE_CHANNELS, carries_book=False),
+                Route(name="linear trades", url=f"{host}/market/stream", channels=slow, carries_book=False),
             )
-        return (Route(name=kind, url=f"{host}/stream", channels=(*BOOK_CHANNELS, *TRADE_CHANNELS)),)
+        return (Route(name=kind, url=f"{host}/stream", channels=(*BOOK_CHANNELS, *slow)),)
 
     def topic(self, channel: str, market: Market) -> str:
         return f"{market.native_id.lower()}@{channel}"

@@ -60,6 +60,18 @@ class Trade(Struct, gc=False):
     buyer_is_maker: bool = field(name="m")
 
 
+class MarkPrice(Struct, gc=False):
+    """``<symbol>@markPrice@1s``: the mark price, the funding rate and when it is paid next.
+
+    A contract with a delivery date has no funding: its rate is empty, its next payment at 0.
+    """
+
+    mark: Size = field(name="p")
+    rate: str = field(name="r")
+    next_ms: Milliseconds = field(name="T")
+    event_ms: Milliseconds = field(name="E")
+
+
 class DepthFrame(Struct, gc=False):
     data: Depth
 
@@ -74,6 +86,10 @@ class BookTickerFrame(Struct, gc=False):
 
 class TradeFrame(Struct, gc=False):
     data: Trade
+
+
+class MarkPriceFrame(Struct, gc=False):
+    data: MarkPrice
 
 
 class Envelope(Struct, gc=False):
@@ -94,9 +110,11 @@ decode_depth = msgspec.json.Decoder(Depth, strict=False).decode
 decode_partial = msgspec.json.Decoder(PartialDepth, strict=False).decode
 decode_snapshot = msgspec.json.Decoder(Snapshot, strict=False).decode
 decode_ticker = msgspec.json.Decoder(BookTicker, strict=False).decode
+decode_mark = msgspec.json.Decoder(MarkPrice, strict=False).decode
 decode_trade = msgspec.json.Decoder(Trade, strict=False).decode
 decode_depth_frame = msgspec.json.Decoder(DepthFrame, strict=False).decode
 decode_partial_frame = msgspec.json.Decoder(PartialDepthFrame, strict=False).decode
 decode_ticker_frame = msgspec.json.Decoder(BookTickerFrame, strict=False).decode
 decode_trade_frame = msgspec.json.Decoder(TradeFrame, strict=False).decode
+decode_mark_frame = msgspec.json.Decoder(MarkPriceFrame, strict=False).decode
 decode_envelope = msgspec.json.Decoder(Envelope, strict=False).decode

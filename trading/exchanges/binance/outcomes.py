@@ -8,6 +8,8 @@ from trading.exchanges.outcomes import OutcomeRow, Table, rejected, unknown
 from trading.exchanges.retries import Trouble
 from trading.messages import Outcome
 
+# Its -1013 and -2010 also refuse what can't wait: MAX_NUM_ALGO_ORDERS, a stop that "would trigger immediately", a limit
+# that "would immediately match and take", prices in a wrong relationship, too little of a balance.
 ERRORS = "binance-spot-api-docs: errors.md"
 REST = "binance-spot-api-docs: rest-api.md, HTTP return codes"
 
@@ -63,7 +65,16 @@ TABLE = Table(
                 ("-1128", "OPTIONAL_PARAMS_BAD_COMBO"),
                 ("-1130", "INVALID_PARAMETER"),
                 ("-1135", "INVALID_JSON"),
+                ("-1158", "OCO_ORDER_TYPE_REJECTED"),
+                ("-1160", "OCO_ICEBERGQTY_TIMEINFORCE"),
+                ("-1165", "BUY_OCO_LIMIT_MUST_BE_BELOW"),
+                ("-1166", "SELL_OCO_LIMIT_MUST_BE_ABOVE"),
+                ("-1168", "BOTH_OCO_ORDERS_CANNOT_BE_LIMIT"),
                 ("-1182", "PARAMS_BAD_COMBO"),
+                ("-1196", "BUY_OCO_STOP_LOSS_MUST_BE_ABOVE"),
+                ("-1197", "SELL_OCO_STOP_LOSS_MUST_BE_BELOW"),
+                ("-1198", "BUY_OCO_TAKE_PROFIT_MUST_BE_BELOW"),
+                ("-1199", "SELL_OCO_TAKE_PROFIT_MUST_BE_ABOVE"),
                 ("-1220", "SYMBOL_DOES_NOT_MATCH_STATUS"),
                 ("-2010", "NEW_ORDER_REJECTED"),
                 ("-2014", "BAD_API_KEY_FMT"),

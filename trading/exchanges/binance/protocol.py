@@ -14,14 +14,18 @@ from typing import Any
 
 import numpy as np
 
+from trading.basis import Funding
 from trading.exchanges.binance.messages import (
     BookTicker,
     Depth,
+    MarkPrice,
     PartialDepth,
     Trade,
     decode_depth,
     decode_depth_frame,
     decode_envelope,
+    decode_mark,
+    decode_mark_frame,
     decode_partial_frame,
     decode_snapshot,
     decode_ticker,
@@ -153,6 +157,8 @@ class BinanceProtocol(ProtocolBase):
                 streams.on_ticker(decode_ticker(data), received_ns)
             elif event in ("aggTrade", "trade"):
                 streams.on_trade(decode_trade(data), received_ns)
+            elif event == "markPriceUpdate":
+                streams.on_mark(decode_mark(data), received_ns)
         except DECODE_ERRORS as error:
             self._refuse_message(f"{event or 'bookTicker'}: {error}")
 
@@ -196,6 +202,8 @@ class _MarketStreams:
             "bookTicker": self._on_ticker_frame,
             "aggTrade": self._on_trade_frame,
             "trade": self._on_trade_frame,
+            "markPrice": self._on_mark_frame,
+            "markPrice@1s": self._on_mark_frame,
         }
         for speed in ("", "@0ms", "@100ms", "@250ms", "@500ms", "@1000ms"):
             names[f"depth{speed}"] = self._on_depth_frame
@@ -447,6 +455,29 @@ class _MarketStreams:
             self._owner._refuse_message(f"trade: {error}")
             return
         self.on_trade(trade, received_ns)
+
+    def _on_mark_frame(self, data: bytes, received_ns: int) -> None:
+        try:
+            told = decode_mark_frame(data).data
+        except DECODE_ERRORS as error:
+            self._owner._refuse_message(f"mark price: {error}")
+            return
+        self.on_mark(told, received_ns)
+
+    def on_mark(self, told: MarkPrice, received_ns: int) -> None:
+        """Report a perpetual's funding, if it has any."""
+        if not told.rate or not told.next_ms:
+            return
+        try:
+            rate = float(told.rate)
+        except ValueError:
+            rate = float("nan")
+        if not abs(rate) <= 1.0 or told.mark <= 0:
+            self._owner._refuse_message(f"mark price: {told.mark} with a funding rate of {told.rate[:20]!r}")
+            return
+        self._sink.on_funding(
+            Funding(self.key, rate, told.mark, told.next_ms * NS_PER_MS, told.event_ms * NS_PER_MS, received_ns)
+        )
 
     def on_trade(self, trade: Trade, received_ns: int) -> None:
         if trade.price <= 0 or trade.size <= 0:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
-from trading.exchanges.binance import outcomes
+from trading.config import Credentials
+from trading.exchanges.binance import outcomes, protection
+from trading.exchanges.binance.orders import RECEIVE_WINDOW_MS, SPOT, BinanceOrders
 from trading.exchanges.budget import Window
 from trading.exchanges.ccxt_client import HttpAnswer
 from trading.exchanges.generic.dialect import (
@@ -23,12 +25,13 @@ from trading.exchanges.generic.dialect import (
     parse,
     required,
 )
+from trading.exchanges.order_wire import OrderWire
 from trading.exchanges.outcomes import Table
+from trading.exchanges.protection import OCO, Exits
 from trading.exchanges.retries import Trouble
 from trading.instruments import Market
 from trading.messages import Fill, OrderEvent, OrderIntent, OrderState, TimeInForce
 
-RECEIVE_WINDOW_MS = 5_000
 PAGE, MOST_PAGES = 1_000, 100
 # rest-api.md, limits: what the exchange counted, by the header that says it.
 COUNTED = {"x-mbx-used-weight-1m": "weight", "x-mbx-order-count-10s": "orders"}
@@ -81,10 +84,17 @@ class BinanceDialect(Dialect):
         "fills_page": {"weight": 20},
         "order_page": {"weight": 20},
         "balances": {"weight": 20},
+        "logon": {"weight": 4},  # a connection (2) and session.logon (2)
         "time": {"weight": 3},
     }
     channels: ClassVar[frozenset[str]] = frozenset({"user"})
+    protects: ClassVar[frozenset[str]] = OCO
     cancels_by: ClassVar[str] = "DELETE"
+    # Names that futures have others for.
+    private: ClassVar[str] = "private"  # what ccxt's names of private calls begin with
+    trades_call: ClassVar[str] = "GetMyTrades"
+    buyer_field: ClassVar[str] = "isBuyer"
+    maker_field: ClassVar[str] = "isMaker"
 
     def used(self, headers: Mapping[str, str]) -> Mapping[str, float]:
         found = {name.lower(): value for name, value in headers.items()}
@@ -103,8 +113,19 @@ class BinanceDialect(Dialect):
             params["timeInForce"] = intent.time_in_force.value
         return params
 
+    def order_wire(self, client: Any, credentials: Credentials, now_ms: Callable[[], int]) -> OrderWire | None:
+        return BinanceOrders(client.urls["api"]["ws"]["ws-api"][SPOT.address], credentials, now_ms, product=SPOT)
+
     def cancel_params(self, intent: OrderIntent) -> dict[str, Any]:
-        return {"origClientOrderId": intent.client_order_id}
+        return {"origClientOrderId": intent.client_order_id}  # of an order list: it goes as a whole
+
+    async def create_exits(self, client: Any, exits: Exits, market: Market) -> None:
+        call = client.privatePostOrderListOco if exits.is_pair else client.privatePostOrder
+        await call({"symbol": market.native_id, **protection.parameters(exits)})
+
+    def read_exits(self, body: str, exits: Exits) -> tuple[Reading, ...]:
+        whole = self.read(body)
+        return protection.read_legs(parse(body), exits, whole) if exits.is_pair else (whole,)
 
     def read(self, body: str) -> Reading:
         data = parse(body)
@@ -140,8 +161,14 @@ class BinanceDialect(Dialect):
         return (self._event(data, intent.market, intent.client_order_id, fills, "answer", "transactTime"),)
 
     async def fetch_order(self, client: Any, intent: OrderIntent, market: Market) -> OrderEvent | None:
-        wanted = {"symbol": market.native_id, "origClientOrderId": intent.client_order_id}
-        data = await client.privateGetOrder(wanted)
+        return await self.order_of(client, intent, market, {"origClientOrderId": intent.client_order_id})
+
+    async def order_of(
+        self, client: Any, intent: OrderIntent, market: Market, named: Mapping[str, str]
+    ) -> OrderEvent | None:
+        """Return an order of ours by one of the exchange's names for it, with its fills."""
+        wanted: dict[str, Any] = {"symbol": market.native_id, **named}
+        data = await self._asked(client, "GetOrder", wanted)
         fills: tuple[Fill, ...] = ()
         if required(data["executedQty"], "executedQty") > 0:
             wanted = {"symbol": market.native_id, "orderId": data["orderId"]}
@@ -155,7 +182,7 @@ class BinanceDialect(Dialect):
             self._event(
                 data, self.names.native(str(data["symbol"])), str(data["clientOrderId"]), (), "query", "updateTime"
             )
-            for data in await client.privateGetOpenOrders({})
+            for data in await self._asked(client, "GetOpenOrders", {})
         ]
 
     async def fetch_fills(self, client: Any, market: Market, since_ms: int, own: Mapping[str, str]) -> list[Fill]:
@@ -187,7 +214,7 @@ class BinanceDialect(Dialect):
         for _ in range(MOST_PAGES):
             await self.next_page("fills")
             wanted = {"symbol": market.native_id, "orderId": following, "limit": PAGE}
-            page = await client.privateGetAllOrders(wanted)
+            page = await self._asked(client, "GetAllOrders", wanted)
             names |= {str(order["orderId"]): str(order["clientOrderId"]) for order in page}
             following = max((int(order["orderId"]) for order in page), default=last) + 1
             if len(page) < PAGE or following > last:
@@ -224,8 +251,12 @@ class BinanceDialect(Dialect):
 
     async def _trades(self, client: Any, wanted: Mapping[str, Any]) -> list[Raw]:
         """Return up to a page of trades, oldest first."""
-        trades = await client.privateGetMyTrades({**wanted, "limit": PAGE})
+        trades = await self._asked(client, self.trades_call, {**wanted, "limit": PAGE})
         return sorted(trades, key=lambda trade: int(trade["id"]))
+
+    async def _asked(self, client: Any, call: str, wanted: Mapping[str, Any]) -> Any:
+        """Return the raw answer of a private call by ccxt's name for it."""
+        return await getattr(client, f"{self.private}{call}")(wanted)
 
     async def fetch_balances(self, client: Any) -> list[Figures]:
         data = await client.privateGetAccount({"omitZeroBalances": "true"})
@@ -319,11 +350,11 @@ class BinanceDialect(Dialect):
             exchange_trade_id=str(trade["id"]),
             exchange_order_id=str(trade["orderId"]),
             client_order_id=client_id,
-            side="buy" if trade["isBuyer"] in {True, "true"} else "sell",
+            side="buy" if trade[self.buyer_field] in {True, "true"} else "sell",
             price=required(trade["price"], "price"),
             quantity=required(trade["qty"], "qty"),
             fee=decimal(trade.get("commission")),
             fee_asset=str(trade.get("commissionAsset") or ""),
-            liquidity="maker" if trade["isMaker"] in {True, "true"} else "taker",
+            liquidity="maker" if trade[self.maker_field] in {True, "true"} else "taker",
             exchange_ns=int(trade["time"]) * NS_PER_MS,
         )

@@ -9,6 +9,7 @@ from trading.exchanges.retries import Trouble
 from trading.messages import Outcome
 
 ERRORS = "Bybit v5 API: Error Codes"
+SOCKET = "Bybit v5 API: WebSocket Trade Guideline"
 
 TABLE = Table(
     [
@@ -98,6 +99,21 @@ TABLE = Table(
                 ("170810", "Cannot exceed maximum of active orders"),
             ],
         ),
+        *unknown(
+            SOCKET,
+            [
+                ("10019", "The service is restarting; requests under way are not affected"),
+                ("20006", "reqId is duplicated: the earlier request may live"),
+            ],
+        ),
+        *rejected(
+            SOCKET,
+            [
+                ("10404", "The operation or the category is not known"),
+                ("10429", "System level frequency protection"),
+                ("20003", "Too frequent requests on one connection"),
+            ],
+        ),
         OutcomeRow(outcome=Outcome.REJECTED, http=429, meaning="Too many requests", source=ERRORS),
     ]
 )
@@ -117,8 +133,10 @@ CLOCK = frozenset({"10002"})
 
 # The error codes page: HTTP and gateway codes, then those of spot trading.
 TROUBLES: Mapping[str, Trouble] = {
-    **dict.fromkeys(("5004", "10000", "10002", "10016", "170001", "170007", "170032", "170234"), Trouble.TRANSIENT),
-    **dict.fromkeys(("10006", "10009", "10018", "170005", "170222"), Trouble.LIMITED),
+    **dict.fromkeys(
+        ("5004", "10000", "10002", "10016", "10019", "170001", "170007", "170032", "170234"), Trouble.TRANSIENT
+    ),
+    **dict.fromkeys(("10006", "10009", "10018", "10429", "20003", "170005", "170222"), Trouble.LIMITED),
     **dict.fromkeys(
         ("10003", "10004", "10005", "10007", "10008", "10010", "10024", "10027", "10028", "33004", "170201"),
         Trouble.KEY,

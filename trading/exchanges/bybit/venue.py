@@ -6,8 +6,10 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, ClassVar
 
+from trading.config import Credentials
 from trading.exchanges.budget import Window
 from trading.exchanges.bybit import outcomes
+from trading.exchanges.bybit.orders import RECEIVE_WINDOW_MS, TIMES_IN_FORCE, BybitOrders
 from trading.exchanges.ccxt_client import HttpAnswer
 from trading.exchanges.generic.dialect import (
     NS_PER_MS,
@@ -24,12 +26,12 @@ from trading.exchanges.generic.dialect import (
     parse,
     required,
 )
+from trading.exchanges.order_wire import OrderWire
 from trading.exchanges.outcomes import Table
 from trading.exchanges.retries import Trouble
 from trading.instruments import Market
-from trading.messages import Fill, OrderEvent, OrderIntent, OrderState, TimeInForce
+from trading.messages import Fill, OrderEvent, OrderIntent, OrderState
 
-RECEIVE_WINDOW_MS = 5_000
 HELD = ("locked", "totalOrderIM", "totalPositionIM")
 PAGE, MOST_PAGES = 100, 100
 ORDERS_PAGE = 50
@@ -49,12 +51,6 @@ STATES: Mapping[str, OrderState] = {
     "Cancelled": OrderState.CANCELLED,
     "Triggered": OrderState.PLACED,
     "Deactivated": OrderState.CANCELLED,
-}
-TIMES_IN_FORCE: Mapping[TimeInForce, str] = {
-    TimeInForce.IOC: "IOC",
-    TimeInForce.FOK: "FOK",
-    TimeInForce.GTC: "GTC",
-    TimeInForce.POST_ONLY: "PostOnly",
 }
 
 
@@ -112,6 +108,10 @@ class BybitDialect(Dialect):
 
     def order_params(self, intent: OrderIntent) -> dict[str, Any]:
         return {"orderLinkId": intent.client_order_id, "timeInForce": TIMES_IN_FORCE[intent.time_in_force]}
+
+    def order_wire(self, client: Any, credentials: Credentials, now_ms: Callable[[], int]) -> OrderWire | None:
+        url = client.implode_hostname(client.urls["api"]["ws"]["private"]["trade"])
+        return BybitOrders(url, credentials, now_ms)
 
     def cancel_params(self, intent: OrderIntent) -> dict[str, Any]:
         return {"orderLinkId": intent.client_order_id}

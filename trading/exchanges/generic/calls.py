@@ -175,7 +175,7 @@ class Calls:
             self._learn_of_key(operation, answer, reading, trouble)
 
     def _learn_of_key(self, operation: str, answer: HttpAnswer, reading: Reading, trouble: Trouble) -> None:
-        trades = operation in {"place", "cancel"}
+        trades = operation in {"place", "cancel", "leverage"}
         watch = self.trading_key if trades else self.reading_key
         # A firewall's page has no code. It proves nothing of the order, but whoever goes on sending is banned.
         if trouble is Trouble.KEY or (trades and answer.status == FORBIDDEN and not reading.code):

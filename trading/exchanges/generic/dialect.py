@@ -13,13 +13,17 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from trading.config import Credentials
 from trading.exchanges.budget import Window
 from trading.exchanges.ccxt_client import HttpAnswer
 from trading.exchanges.generic import outcomes
+from trading.exchanges.generic.socket_methods import METHODS, SocketMethods
+from trading.exchanges.order_wire import OrderWire
 from trading.exchanges.outcomes import Table
+from trading.exchanges.protection import NOTHING, Exits
 from trading.exchanges.retries import Trouble
-from trading.instruments import MAX_MONEY, Market
-from trading.messages import Fill, OrderEvent, OrderIntent, OrderState, TimeInForce
+from trading.instruments import MAX_MONEY, Market, MarketKind
+from trading.messages import AccountIncome, AccountPosition, Fill, OrderEvent, OrderIntent, OrderState, TimeInForce
 
 NS_PER_MS = 1_000_000
 MOST_PLACES = 40
@@ -48,6 +52,7 @@ class Figures(msgspec.Struct, frozen=True):
     asset: str
     free: Decimal
     used: Decimal
+    wallet: Decimal | None = None  # what is there, where that isn't both together
 
 
 class FeeRates(msgspec.Struct, frozen=True):
@@ -69,21 +74,26 @@ class StreamEnded(msgspec.Struct, frozen=True):
     reason: str
 
 
-StreamItem = OrderEvent | Figures | Acknowledged | StreamEnded
+class FiguresChanged(msgspec.Struct, frozen=True):
+    """What the account has is no longer what was told: it is to be asked for."""
+
+
+StreamItem = OrderEvent | Figures | FiguresChanged | Acknowledged | StreamEnded
 
 
 class Names:
-    """The markets a venue trades, by key and by the exchange's own name."""
+    """The markets a venue trades, by key and by the exchange's own name; that names one among those of a kind."""
 
-    def __init__(self, account_id: int) -> None:
+    def __init__(self, account_id: int, kind: MarketKind = "spot") -> None:
         self.account_id = account_id
+        self._kind = kind
         self._by_key: dict[str, Market] = {}
         self._by_native: dict[str, Market] = {}
 
     def add(self, markets: Iterable[Market]) -> None:
         for market in markets:
             self._by_key[market.key] = market
-            if market.kind == "spot":
+            if market.kind == self._kind:
                 self._by_native[market.native_id] = market
 
     def assets(self) -> set[str]:
@@ -96,7 +106,7 @@ class Names:
         return self._by_key.get(key)
 
     def native(self, native_id: str) -> str:
-        """Return the key of a spot market by the exchange's name; the name itself for one we don't follow."""
+        """Return the key of a market by the exchange's name; the name itself for one we don't follow."""
         market = self._by_native.get(native_id)
         return native_id if market is None else market.key
 
@@ -107,6 +117,8 @@ class Names:
 class Dialect:
     """The generic exchange: ccxt's unified methods throughout, judged cautiously."""
 
+    # What orders are sent to.
+    kind: ClassVar[MarketKind] = "spot"
     # For how long the exchange takes a signed request, and how long its gateway waits for what is behind it before it
     # answers anyway. Nothing is known of a generic exchange, so these are long.
     window_seconds: ClassVar[float] = 35.0
@@ -119,6 +131,8 @@ class Dialect:
     gone: ClassVar[frozenset[str]] = frozenset()
     # Codes that say our clock is wrong, or a request was under way for too long.
     clock_codes: ClassVar[frozenset[str]] = frozenset()
+    # Codes that say the account is set otherwise than we know of: it is asked for its settings again.
+    settings_codes: ClassVar[frozenset[str]] = frozenset()
     # Codes that say whether asking again is of use; without one the HTTP status says it.
     troubles: ClassVar[Mapping[str, Trouble]] = {}
     # Parts of texts that say the account may not trade at all, where their code says less.
@@ -127,6 +141,8 @@ class Dialect:
     costs: ClassVar[Mapping[str, Mapping[str, float]]] = {}
     # Private channels whose subscription the exchange confirms; none: the exchange says nothing of it.
     channels: ClassVar[frozenset[str]] = frozenset()
+    # What the exchange has of protective orders, as ``Venue.protects`` names it.
+    protects: ClassVar[frozenset[str]] = NOTHING
     # HTTP methods of questions and of cancellations; empty: any.
     asks_by: ClassVar[str] = "GET"
     cancels_by: ClassVar[str] = "POST"
@@ -158,6 +174,9 @@ class Dialect:
         """Return the seconds a limited answer tells to wait, other than by Retry-After; None if it doesn't."""
         return None
 
+    async def fetch_settings(self, client: Any) -> None:
+        """Ask for what orders depend on beside their market, where there is such."""
+
     # -- orders -------------------------------------------------------------------------------------------------
 
     def takes(self, client: Any, time_in_force: TimeInForce) -> bool:
@@ -187,9 +206,29 @@ class Dialect:
         )
         return order
 
+    def order_wire(self, client: Any, credentials: Credentials, now_ms: Callable[[], int]) -> OrderWire | None:
+        """Return the exchange's order messages by WebSocket, None where there are none of ours.
+
+        ``now_ms`` is the exchange's time. Raises ValueError for credentials they can't be made with.
+        """
+        return None
+
+    def socket_methods(self, client: Any) -> SocketMethods | None:
+        """Return how ccxt's WebSocket methods carry orders where there are no messages of ours; None: they don't."""
+        methods = METHODS.get(client.id)
+        return None if methods is None else methods(self)
+
     async def cancel_order(self, client: Any, intent: OrderIntent, market: Market) -> None:
         """Send a cancellation."""
         await client.cancel_order(None, market.symbol, self.cancel_params(intent))
+
+    async def create_exits(self, client: Any, exits: Exits, market: Market) -> None:
+        """Send protective orders in one request; for exchanges with ``protects``."""
+        raise NotImplementedError("the exchange has no protective orders")
+
+    def read_exits(self, body: str, exits: Exits) -> tuple[Reading, ...]:
+        """Read the answer to protective orders, for each of them."""
+        return (self.read(body),) * len(exits.intents)
 
     def order_type(self, intent: OrderIntent) -> str:
         return "limit"
@@ -249,6 +288,22 @@ class Dialect:
             if symbol in client.markets and taker is not None and maker is not None:
                 found[str(client.markets[symbol]["id"])] = FeeRates(taker, maker)
         return found
+
+    def has_leverage(self, market: Market, leverage: int) -> bool:
+        """Return whether a contract is known to be held with this leverage, so that nothing need be asked."""
+        return False
+
+    async def set_leverage(self, client: Any, market: Market, leverage: int) -> None:
+        """Set the leverage of a contract; raise ValueError if the exchange says another one."""
+        await client.set_leverage(leverage, market.symbol)
+
+    async def fetch_positions(self, client: Any) -> list[AccountPosition]:
+        """Return the open positions in contracts; of an exchange that is traded at spot none is asked for."""
+        return []
+
+    async def fetch_incomes(self, client: Any, since_ms: int) -> list[AccountIncome]:
+        """Return the lines of the exchange's statement that no execution tells, since a moment of its clock."""
+        return []
 
     # -- private stream -----------------------------------------------------------------------------------------
 
@@ -359,8 +414,10 @@ async def _at_once(operation: str) -> None:
 
 def plain(number: Decimal) -> str:
     """Return a decimal as an exchange reads it: no exponent, no trailing zeros."""
-    text = f"{number:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    text = str(number)  # several times as quick as a format
+    if "E" in text:
+        text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if text[-1] == "0" and "." in text else text
 
 
 def parse(body: str) -> dict[str, Any]:

@@ -19,7 +19,9 @@ class Scrubber:
 
     def __init__(self, credentials: Credentials | None = None) -> None:
         secrets = (credentials.api_key, credentials.secret, credentials.passphrase) if credentials else ()
-        self._secrets = [secret for secret in secrets if len(secret) >= 4]
+        # A private key's lines may come out one by one, their breaks made spaces.
+        lines = [line for secret in secrets for line in (secret, *secret.splitlines()) if "-----" not in line]
+        self._secrets = [secret for secret in dict.fromkeys((*secrets, *lines)) if len(secret) >= 4]
 
     def __call__(self, text: str) -> str:
         for secret in self._secrets:

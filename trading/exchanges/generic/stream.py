@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-from trading.exchanges.generic.dialect import Acknowledged, Dialect, Figures, StreamEnded
+from trading.exchanges.generic.dialect import Acknowledged, Dialect, Figures, FiguresChanged, StreamEnded
 from trading.exchanges.generic.scrub import Scrubber
 from trading.exchanges.retries import Backoff, Jitter
 from trading.execution.waiting import first_of
@@ -34,7 +34,7 @@ class PrivateStream:
         dialect: Dialect,
         clock: Clock,
         *,
-        on_items: Callable[[Iterable[OrderEvent | Figures]], None],
+        on_items: Callable[[Iterable[OrderEvent | Figures | FiguresChanged]], None],
         sweep: Callable[[int], Awaitable[None]],
         on_state: Callable[[str, str], None],
         scrub: Scrubber,
@@ -168,7 +168,7 @@ class PrivateStream:
         if items is None:
             return False
         passed_on = False
-        news: list[OrderEvent | Figures] = []
+        news: list[OrderEvent | Figures | FiguresChanged] = []
         for item in items:
             if isinstance(item, Acknowledged):
                 passed_on = True
@@ -184,7 +184,7 @@ class PrivateStream:
             self._report(news)
         return not passed_on
 
-    def _report(self, news: Iterable[OrderEvent | Figures]) -> None:
+    def _report(self, news: Iterable[OrderEvent | Figures | FiguresChanged]) -> None:
         if self._live:  # before that there is a gap to sweep, which news of the present don't close
             self._good_ms = self._now_ms()
         self._on_items(news)

@@ -7,41 +7,41 @@ is looked up in the exchange's own outcome table, and everything that proves not
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import Any
 
 import msgspec
 
 from trading.config import AccountConfig
 from trading.exchanges.addresses import Addresses
-from trading.exchanges.ccxt_client import (
-    HttpAnswer,
-    NamelessOrder,
-    folder_of,
-    make_client,
-    measure_offset,
-    never_left,
-    unsafe_to_order,
-)
-from trading.exchanges.generic.calls import Calls, Reply, Value
-from trading.exchanges.generic.dialect import Dialect, Figures, Names, executed, plain
+from trading.exchanges.ccxt_client import HttpAnswer, make_client
+from trading.exchanges.generic.calls import Calls
+from trading.exchanges.generic.dialect import Figures, FiguresChanged, Names, executed
+from trading.exchanges.generic.dialects import dialect_class
+from trading.exchanges.generic.exchange_time import ExchangeTime
+from trading.exchanges.generic.order_paths import OrderPaths
+from trading.exchanges.generic.own_orders import OwnOrders
+from trading.exchanges.generic.placing import Placing
+from trading.exchanges.generic.questions import Questions, value_of
 from trading.exchanges.generic.scrub import Scrubber
 from trading.exchanges.generic.stream import PrivateStream
-from trading.exchanges.retries import Backoff, Jitter, Trouble
+from trading.exchanges.protection import Exits, not_native, refused
+from trading.exchanges.retries import Backoff, Jitter
 from trading.execution.waiting import Signal
 from trading.instruments import Market
 from trading.messages import (
     AccountBalance,
+    AccountIncome,
+    AccountPosition,
+    AccountPositions,
     Fill,
     KnownOrder,
     OrderEvent,
     OrderIntent,
     OrderKind,
-    OrderState,
+    OrderPath,
+    OrdersBy,
     Outcome,
     PlaceResult,
     StreamState,
@@ -52,25 +52,10 @@ from trading.tasks import end_tasks
 logger = logging.getLogger(__name__)
 
 NS_PER_MS = 1_000_000
-OWN_ORDERS_KEPT = 10_000
-RAW_KEPT = 4_000
 SWEEP_MARGIN_MS = 60_000  # how far before the last moment known good a sweep looks, for lag and clocks
 REFRESH_SECONDS = 30.0
 RESTART_SECONDS = 5.0
 FIRST_PREPARE_SECONDS, LONGEST_PREPARE_SECONDS = 0.5, 30.0
-ALARM_OFFSET_MS = 500
-# Whether a refusal speaks of money: asked for once too often, balances cost a question.
-WORDS_OF_MONEY = ("balance", "insufficient", "funds")
-
-
-def dialect_class(ccxt_id: str) -> type[Dialect]:
-    """Return what knows an exchange's peculiarities."""
-    folder = folder_of(ccxt_id)
-    if folder == "generic":
-        return Dialect
-    module = importlib.import_module(f"trading.exchanges.{folder}.venue")
-    found: type[Dialect] = getattr(module, f"{folder.capitalize()}Dialect")
-    return found
 
 
 def build_venue(
@@ -86,8 +71,6 @@ def build_venue(
     ``addresses`` is the process's own, so that accounts share what the exchange counts by address; ``jitter`` gives
     numbers in [0, 1) that spread what is tried again.
     """
-    if account.credentials is None:
-        raise ValueError(f"account {account.label}: has no credentials, so it can only trade on paper")
     return CcxtVenue(account, markets, clock, addresses=addresses or Addresses(clock), jitter=jitter or _whole)
 
 
@@ -103,15 +86,17 @@ class CcxtVenue:
         self, account: AccountConfig, markets: Iterable[Market], clock: Clock, *, addresses: Addresses, jitter: Jitter
     ) -> None:
         if account.credentials is None:
-            raise ValueError(f"account {account.label}: has no credentials")
+            raise ValueError(f"account {account.label}: has no credentials, so it can only trade on paper")
         self.account_id = account.account_id
         self.exchange = account.exchange.code
-        self._account = account
         self._clock = clock
-        self._names = Names(account.account_id)
+        kind_of = dialect_class(account.exchange.ccxt_id)
+        self._names = Names(account.account_id, kind_of.kind)
         self._names.add(markets)
-        self.dialect = dialect_class(account.exchange.ccxt_id)(self._names)
+        self.dialect = kind_of(self._names)
+        self.protects = self.dialect.protects
         self.absence_seconds = self.dialect.absence_seconds()
+        self._place_costs = self.dialect.cost("place")
         self._scrub = Scrubber(account.credentials)
         self._doubted = Signal()  # an answer says that our clock, or a balance we hold for true, is wrong
         self._calls = Calls(
@@ -133,8 +118,24 @@ class CcxtVenue:
         self._listener: VenueListener | None = None
         self._ready = False
         self._run_task: asyncio.Task[None] | None = None
-        self._own: OrderedDict[str, str] = OrderedDict()  # exchange order id to our client id, newest last
-        self._touched: dict[str, Market] = {}  # markets with orders of ours since the start
+        self._own = OwnOrders(self._names)
+        self._time = ExchangeTime(
+            self._client, self._calls, clock, self._scrub, account_id=self.account_id, exchange=self.exchange
+        )
+        self._questions = Questions(
+            self._client, self.dialect, self._calls, self._names, self._own, clock, self._scrub, exchange=self.exchange
+        )
+        self._placing = Placing(
+            self._client,
+            self.dialect,
+            clock,
+            self._scrub,
+            account_id=self.account_id,
+            exchange=self.exchange,
+            on_placed=self._own.add,
+            on_money=self._doubted.notify,
+            on_settings=self._doubt_settings,
+        )
         self._stream = PrivateStream(
             self._client,
             self.dialect,
@@ -145,7 +146,24 @@ class CcxtVenue:
             scrub=self._scrub,
             jitter=jitter,
         )
-        self.offset_ms = 0
+        self._orders = OrderPaths(
+            account,
+            self._client,
+            self.dialect,
+            clock,
+            scrub=self._scrub,
+            jitter=jitter,
+            on_path=self._on_path,
+            on_open=lambda: self._calls.budget.note(self.dialect.cost("logon")),
+            on_refused=self._time.measure_soon,
+        )
+        self._queries = 0
+        self._settings_doubted = False
+
+    @property
+    def offset_ms(self) -> int:
+        """The exchange's time minus ours, as measured last."""
+        return self._time.offset_ms
 
     def add_markets(self, markets: Iterable[Market]) -> None:
         """Learn further markets."""
@@ -155,12 +173,7 @@ class CcxtVenue:
 
     def recall(self, orders: Sequence[KnownOrder]) -> None:
         """Sweep the markets of these orders too when the stream first comes up, from the newest of them on."""
-        for order in orders:
-            market = self._names.market(order.market)
-            if market is not None:
-                self._touched[market.key] = market
-            if order.exchange_order_id:
-                self._own_order(order.exchange_order_id, order.client_order_id)
+        self._own.recall(orders)
         if orders:
             self._stream.good_until(min(order.since_ns for order in orders) // NS_PER_MS)
 
@@ -174,6 +187,8 @@ class CcxtVenue:
         task, self._run_task = self._run_task, None
         if task is not None:
             await end_tasks((task,))
+        await self._orders.close()
+        await self._time.close()
         self._listener = None
         self._ready = False
         try:
@@ -186,6 +201,7 @@ class CcxtVenue:
         backoff = Backoff(FIRST_PREPARE_SECONDS, LONGEST_PREPARE_SECONDS, self._jitter)
         while not await self._prepare():
             await self._clock.sleep(backoff.next())
+        self._orders.open(self._time.now_ms)
         first.set()
         while True:
             try:
@@ -201,8 +217,9 @@ class CcxtVenue:
         try:
             await self._calls.budget.wait_question(self.dialect.cost("balances"))
             await self._client.load_markets()
-            self._learn_offset(_or_raise(await self._ask_time()))
-            for balance in _or_raise(await self._calls.ask("balances", self._fetch_balances)):
+            self._time.learn(value_of(await self._time.ask()))
+            await self._learn_settings()
+            for balance in value_of(await self._questions.balances()):
                 self._tell(balance)
         except Exception as error:
             self._on_state("failed", self._describe(error))
@@ -210,29 +227,37 @@ class CcxtVenue:
         self._ready = True
         return True
 
-    async def _ask_time(self) -> Reply[int]:
-        return await self._calls.ask("time", lambda: measure_offset(self._client, self._clock), method="GET")
-
-    def _learn_offset(self, offset_ms: int) -> None:
-        """Take note of how the exchange's clock differs; the client signs with its time from now on."""
-        if abs(offset_ms) > ALARM_OFFSET_MS and abs(offset_ms - self.offset_ms) > ALARM_OFFSET_MS:
-            logger.warning("account %s: clock differs from %s by %s ms", self.account_id, self.exchange, offset_ms)
-        self.offset_ms = offset_ms
+    async def _learn_settings(self) -> None:
+        if "settings" not in self.dialect.costs:
+            return
+        await self._calls.budget.wait_question(self.dialect.cost("settings"))
+        await self.dialect.fetch_settings(self._client)
+        self._settings_doubted = False
 
     async def _refresh(self) -> None:
         """Now and then measure the clock, which drifts, and ask for all balances: a pushed figure may be lost."""
         while True:
             await self._doubted.wait(self._clock, REFRESH_SECONDS)
-            reply = await self._ask_time()
-            if reply.value is None:
-                logger.info("account %s: the exchange's time not had: %s", self.account_id, self._describe(reply.error))
-            else:
-                self._learn_offset(reply.value)
+            await self._time.measure()
+            if self._settings_doubted:
+                try:
+                    await self._learn_settings()
+                except Exception as error:
+                    logger.info("account %s: its settings not had: %s", self.account_id, self._describe(error))
             for balance in await self.balances():
                 self._tell(balance)
+            await self._tell_positions()
             if self._calls.trading_key.reason and not self._calls.trading_key.refusal():
                 self._calls.trading_key.try_again()
                 self._stream.renew("the API key was refused for orders; it is tried again")
+
+    def counters(self) -> dict[str, int]:
+        """Return orders by path, what the order connection went through, and how often an order was asked about."""
+        return {**self._orders.counters(), "order_queries": self._queries}
+
+    def _on_path(self, by: OrdersBy, reason: str) -> None:
+        now = self._clock.time_ns()
+        self._tell(OrderPath(account_id=self.account_id, by=by, reason=reason, received_ns=now))
 
     def _on_key(self, why: str) -> None:
         """Stop the account while the exchange refuses its key; begin again once it is taken."""
@@ -253,178 +278,199 @@ class CcxtVenue:
 
     async def place(self, intent: OrderIntent) -> PlaceResult:
         market = self._names.market(intent.market)
-        refusal = self._local_refusal(intent, market)
+        budget = self._calls.budget
+        refusal = self._refusal(intent, market)
+        if intent.kind is not OrderKind.LIMIT:
+            refusal = f"kind: only limit orders are placed so (given {intent.kind.value}); others protect a position"
         if refusal:
-            self._calls.budget.release(intent.client_order_id)
+            budget.release(intent.client_order_id)
             return PlaceResult(outcome=Outcome.REJECTED, code="LOCAL", message=refusal)
         assert market is not None
-        wait = self._calls.budget.use(intent.client_order_id, self.dialect.cost("place"))
+        wait = budget.use(intent.client_order_id, self._place_costs)
         if wait > 0:
             message = f"the request budget of {self.exchange} is used up for {wait:.2f} s"
             return PlaceResult(outcome=Outcome.REJECTED, code="BUDGET", message=message)
-        self._touched[market.key] = market
+        # What doesn't need to be done before it leaves is done behind it. Where budget is reserved, another leg of the
+        # trade is about to be given, and both leave together.
+        sent = self._orders.write(intent, market, at_once=not budget.has_reserved)
+        self._own.touch(market)
         answer = HttpAnswer(naming=self.dialect.wire_id(intent))
-        reply = await self._calls.once("place", answer, lambda: self.dialect.create_order(self._client, intent, market))
-        return self._place_result(intent, reply)
+        reply = await self._calls.once("place", answer, lambda: self._orders.place(sent, intent, market))
+        return self._placing.result(intent, reply)
+
+    async def protect(self, take_profit: OrderIntent | None, stop_loss: OrderIntent | None) -> tuple[PlaceResult, ...]:
+        exits = Exits(take_profit, stop_loss)
+        if not self.protects or not exits.intents:
+            self._release(exits)
+            return not_native(self.exchange, take_profit, stop_loss)
+        if "stops" in self.protects:
+            answers = await asyncio.gather(*(self._protect(one) for one in exits.apart()))
+            return tuple(answer for answered in answers for answer in answered)
+        return await self._protect(exits)
+
+    async def _protect(self, exits: Exits) -> tuple[PlaceResult, ...]:
+        """Send protective orders in one request, once."""
+        first = exits.intents[0]
+        market = self._names.market(first.market)
+        reasons = (exits.refusal(), *(self._refusal(intent, market) for intent in exits.intents))
+        if refusal := next(filter(None, reasons), ""):
+            self._release(exits)
+            return refused(refusal, *exits.intents)
+        assert market is not None
+        cost = self.dialect.cost("place")
+        wait = max([self._calls.budget.use(intent.client_order_id, cost) for intent in exits.intents])
+        if wait > 0:
+            self._release(exits)
+            message = f"the request budget of {self.exchange} is used up for {wait:.2f} s"
+            return refused(message, *exits.intents, code="BUDGET")
+        self._own.touch(market)
+        answer = HttpAnswer(naming=self.dialect.wire_id(first))
+        reply = await self._calls.once("place", answer, lambda: self._orders.protect(exits, market))
+        readings = self.dialect.read_exits(reply.answer.body, exits)
+        return tuple(
+            self._placing.result(intent, msgspec.structs.replace(reply, reading=reading))
+            for intent, reading in zip(exits.intents, readings, strict=True)
+        )
+
+    def _refusal(self, intent: OrderIntent, market: Market | None) -> str:
+        """Return why an order can't be sent; then not one byte of it leaves."""
+        if not self._ready:
+            return "the account is not ready"
+        calls = self._calls
+        refused = calls.key_refused and (calls.reading_key.refusal() or calls.trading_key.refusal())
+        return refused or self._placing.refusal(intent, market)
+
+    def _doubt_settings(self) -> None:
+        self._settings_doubted = True
+        self._doubted.notify()
+
+    def _release(self, exits: Exits) -> None:
+        for intent in exits.intents:
+            self._calls.budget.release(intent.client_order_id)
+
+    def has_leverage(self, market: str, leverage: int) -> bool:
+        known = self._names.market(market)
+        return known is not None and self.dialect.has_leverage(known, leverage)
+
+    async def set_leverage(self, market: str, leverage: int) -> str:
+        known = self._names.market(market)
+        if known is None or not self._ready:
+            return f"{market}: the account is not ready"
+        if known.kind == "spot":
+            return "" if leverage == 1 else f"{market}: a spot market has no leverage"
+        if self.has_leverage(market, leverage):
+            return ""
+        reply = await self._calls.ask(
+            "leverage", lambda: self.dialect.set_leverage(self._client, known, leverage), method="POST"
+        )
+        if reply.error is None:
+            return ""
+        why = self._scrub(reply.reading.message) or self._describe(reply.error)
+        return f"the leverage of {known.symbol} could not be set to {leverage}: {why}"
 
     async def cancel(self, intent: OrderIntent) -> PlaceResult:
         """Ask to cancel. PLACED: the request was taken; REJECTED: the exchange has no such open order, so query it."""
         market = self._names.market(intent.market)
         if market is None or not self._ready:
             return PlaceResult(outcome=Outcome.REJECTED, code="LOCAL", message=f"{intent.market}: account not ready")
-        reply = await self._calls.ask(
-            "cancel",
-            lambda: self.dialect.cancel_order(self._client, intent, market),
-            method=self.dialect.cancels_by,
-        )
+        method = self.dialect.cancels_by
+        reply = await self._calls.ask("cancel", lambda: self._orders.cancel(intent, market), method=method)
         if reply.error is None:
             return PlaceResult(outcome=Outcome.PLACED, exchange_order_id=reply.reading.exchange_order_id)
-        gone = reply.reading.code in self.dialect.not_found | self.dialect.gone and reply.trouble is not Trouble.KEY
-        return PlaceResult(
-            outcome=Outcome.REJECTED if gone and reply.answer.status < 500 else Outcome.UNKNOWN,
-            code=reply.reading.code,
-            message=self._scrub(reply.reading.message) or self._describe(reply.error),
-        )
+        return self._placing.not_cancelled(reply)
 
     async def query(self, intent: OrderIntent) -> OrderEvent | None:
         """Ask by client order id; None when the exchange has no such order, an UNKNOWN event when no answer proves
         anything."""
+        self._queries += 1
         market = self._names.market(intent.market)
         if market is None or not self._ready:
-            return self._no_answer(intent, f"{intent.market}: the account is not ready")
-        reply = await self._calls.ask("order", lambda: self.dialect.fetch_order(self._client, intent, market))
-        if reply.error is None:
-            if reply.value is not None:
-                self._remember(reply.value)
-                return self._stamp(reply.value)
-            return None
-        if reply.answer.status and reply.reading.code in self.dialect.not_found:
-            return None
-        return self._no_answer(intent, reply.reading.message or self._describe(reply.error))
+            return self._questions.no_answer(intent, f"{intent.market}: the account is not ready")
+        return await self._questions.order(intent, market)
 
     async def open_orders(self) -> Sequence[OrderEvent] | None:
         """Return all open orders of the account, ours or not; None when the exchange doesn't answer."""
         if not self._ready:
             return None
-        reply = await self._calls.ask("open_orders", lambda: self.dialect.fetch_open_orders(self._client))
+        reply = await self._questions.open_orders()
         if reply.value is None:
             logger.info("account %s: open orders not had: %s", self.account_id, self._describe(reply.error))
             return None
-        return [self._stamp(self._named(event)) for event in reply.value]
+        return [self._questions.stamped(self._own.named(event)) for event in reply.value]
 
     async def trades(self, market: str, since_ns: int) -> Sequence[Fill] | None:
         """Return the account's executions in a market since a moment; None when the exchange doesn't tell them all."""
         known = self._names.market(market)
         if known is None or not self._ready:
             return None
-        since_ms = since_ns // NS_PER_MS + self.offset_ms
-        reply = await self._calls.ask(
-            "fills", lambda: self.dialect.fetch_fills(self._client, known, since_ms, self._own)
-        )
+        reply = await self._questions.fills(known, since_ns // NS_PER_MS + self.offset_ms)
         if reply.value is None:
             logger.info("account %s: trades not had: %s", self.account_id, self._describe(reply.error))
         return reply.value
 
     async def balances(self) -> Sequence[AccountBalance]:
         """Return the exchange's figures; empty when it doesn't answer."""
-        reply = await self._calls.ask("balances", self._fetch_balances)
+        reply = await self._questions.balances()
         if reply.value is None:
             logger.info("account %s: balances not had: %s", self.account_id, self._describe(reply.error))
         return reply.value or ()
 
-    # -- placing ------------------------------------------------------------------------------------------------
-
-    def _local_refusal(self, intent: OrderIntent, market: Market | None) -> str:
-        """Return why the order can't be sent as it stands; then not one byte of it leaves."""
-        if not self._ready:
-            return "the account is not ready"
-        if refused := self._calls.reading_key.refusal() or self._calls.trading_key.refusal():
-            return refused
-        if unsafe := unsafe_to_order(self._client, self.dialect.timeout_ms()):
-            return unsafe
-        if market is None:
-            return f"{intent.market}: not a market of this account"
-        if market.kind != "spot":
-            return f"{intent.market}: real orders are sent to spot markets only"
-        if intent.kind is not OrderKind.LIMIT or intent.price <= 0 or intent.quantity <= 0:
-            return f"only limit orders with a price and a quantity are sent (given {intent.price}, {intent.quantity})"
-        if refused := self.dialect.local_refusal(intent):
-            return refused
-        if not self.dialect.takes(self._client, intent.time_in_force):
-            return f"{self.exchange} takes no {intent.time_in_force.value} orders: one would rest on its book"
-        try:
-            price = Decimal(self._client.price_to_precision(market.symbol, plain(intent.price)))
-            quantity = Decimal(self._client.amount_to_precision(market.symbol, plain(intent.quantity)))
-        except Exception as error:
-            return f"{intent.market}: {self._describe(error)}"
-        if (price, quantity) != (intent.price, intent.quantity):
-            return (
-                f"price {intent.price} and quantity {intent.quantity} don't fit the exchange's grid "
-                f"(it would send {price} and {quantity}); load its markets again"
-            )
-        return ""
-
-    def _place_result(self, intent: OrderIntent, reply: Reply[Any]) -> PlaceResult:
-        answer, error, reading = reply.answer, reply.error, reply.reading
-        raw = self._scrub(answer.body)[:RAW_KEPT]
-        if not answer.sent or isinstance(error, NamelessOrder):
-            return PlaceResult(outcome=Outcome.REJECTED, code="LOCAL", message=self._describe(error))
-        if not answer.status:
-            if error is not None and never_left(error):
-                return PlaceResult(outcome=Outcome.REJECTED, code="NOT_SENT", message=self._describe(error))
-            return PlaceResult(outcome=Outcome.UNKNOWN, code="NO_ANSWER", message=self._describe(error))
-        order = reply.value or {}
-        order_id = reading.exchange_order_id or (str(order.get("id") or "") if error is None else "")
-        ours = reading.client_order_id in {"", intent.client_order_id}
-        if 200 <= answer.status < 300 and order_id and not reading.code and ours:
-            self._own_order(order_id, intent.client_order_id)
-            events = self._answer_events(intent, answer.body, order)
-            return PlaceResult(outcome=Outcome.PLACED, exchange_order_id=order_id, events=events, raw=raw)
-        outcome, meaning = self.dialect.table.judge(answer.status, reading.code, reading.message)
-        message = self._scrub(reading.message) or f"HTTP {answer.status}"
-        if meaning and meaning.lower() not in message.lower():
-            message = f"{message} ({meaning})"
-        if any(word in message.lower() for word in WORDS_OF_MONEY):
-            self._doubted.notify()  # what is to be sent next is planned with the balances as they are
-        return PlaceResult(outcome=outcome, code=reading.code or str(answer.status), message=message, raw=raw)
-
-    def _answer_events(self, intent: OrderIntent, body: str, order: Any) -> tuple[OrderEvent, ...]:
-        try:
-            events = self.dialect.answer_events(intent, body, order)
-        except (ValueError, KeyError, TypeError) as error:
-            # It is placed; what it filled will come by the stream or by asking.
-            logger.warning("account %s: an order's answer can't be read: %s", self.account_id, type(error).__name__)
+    async def positions(self) -> Sequence[AccountPosition] | None:
+        """Return the open positions in contracts by their markets' keys, those of markets we don't follow too."""
+        if self.dialect.kind == "spot":
             return ()
-        return tuple(self._stamp(event) for event in events)
+        if not self._ready:
+            return None
+        reply = await self._questions.positions()
+        if reply.value is None:
+            logger.info("account %s: positions not had: %s", self.account_id, self._describe(reply.error))
+        return reply.value
+
+    async def incomes(self, since_ns: int) -> Sequence[AccountIncome] | None:
+        """Return the lines of the exchange's statement since a moment; None when it doesn't tell them all."""
+        if self.dialect.kind == "spot":
+            return ()
+        if not self._ready:
+            return None
+        reply = await self._questions.incomes(since_ns // NS_PER_MS + self.offset_ms)
+        if reply.value is None:
+            logger.info("account %s: its statement not had: %s", self.account_id, self._describe(reply.error))
+        return reply.value
 
     # -- events -------------------------------------------------------------------------------------------------
 
-    def _on_items(self, items: Iterable[OrderEvent | Figures]) -> None:
+    def _on_items(self, items: Iterable[OrderEvent | Figures | FiguresChanged]) -> None:
         for item in items:
-            if isinstance(item, OrderEvent):
-                event = self._named(item)
-                self._remember(event)
-                self._tell(self._stamp(event))
+            if isinstance(item, FiguresChanged):
+                self._doubted.notify()
+            elif isinstance(item, OrderEvent):
+                event = self._own.named(item)
+                self._own.remember(event)
+                self._tell(self._questions.stamped(event))
             else:
-                self._tell(self._balance(item, self._clock.time_ns()))
+                self._tell(self._questions.balance(item, self._clock.time_ns()))
 
     async def _sweep(self, since_ms: int) -> None:
         """Report what the stream may have missed: open orders, and executions on the markets traded since then."""
-        self._on_items(
-            _or_raise(await self._calls.ask("open_orders", lambda: self.dialect.fetch_open_orders(self._client)))
-        )
-        for market in list(self._touched.values()):
-            await self._sweep_fills(market, since_ms + self.offset_ms - SWEEP_MARGIN_MS)
-        for balance in _or_raise(await self._calls.ask("balances", self._fetch_balances)):
+        opened: list[OrderEvent] = value_of(await self._questions.open_orders())
+        self._on_items(opened)
+        for market in self._own.markets:
+            reply = await self._questions.fills(market, since_ms + self.offset_ms - SWEEP_MARGIN_MS)
+            for fill in value_of(reply):
+                if fill.client_order_id:
+                    self._tell(self._questions.stamped(executed(fill, "query")))
+        for balance in value_of(await self._questions.balances()):
             self._tell(balance)
+        await self._tell_positions()
 
-    async def _sweep_fills(self, market: Market, since_ms: int) -> None:
-        reply = await self._calls.ask(
-            "fills", lambda: self.dialect.fetch_fills(self._client, market, since_ms, self._own)
-        )
-        for fill in _or_raise(reply):
-            if fill.client_order_id:
-                self._tell(self._stamp(executed(fill, "query")))
+    async def _tell_positions(self) -> None:
+        """Ask for the positions of an account that trades contracts, and tell them."""
+        if self.dialect.kind == "spot":
+            return
+        asked_ns = self._clock.time_ns()  # figures pushed meanwhile are newer
+        found = await self.positions()
+        if found is not None:
+            self._tell(AccountPositions(account_id=self.account_id, positions=tuple(found), received_ns=asked_ns))
 
     def _on_state(self, state: str, reason: str) -> None:
         if refused := self._calls.key_refused:
@@ -432,67 +478,9 @@ class CcxtVenue:
         now = self._clock.time_ns()
         self._tell(StreamState(account_id=self.account_id, state=state, reason=reason, received_ns=now))
 
-    def _named(self, event: OrderEvent) -> OrderEvent:
-        """Put our client order id to an event that only has the exchange's."""
-        ours = self._own.get(event.exchange_order_id, "")
-        if event.client_order_id or not ours:
-            return event
-        fills = tuple(msgspec.structs.replace(fill, client_order_id=ours) for fill in event.fills)
-        return msgspec.structs.replace(event, client_order_id=ours, fills=fills)
-
-    def _remember(self, event: OrderEvent) -> None:
-        if event.exchange_order_id and event.client_order_id:
-            self._own_order(event.exchange_order_id, event.client_order_id)
-
-    def _own_order(self, exchange_order_id: str, client_order_id: str) -> None:
-        self._own[exchange_order_id] = client_order_id
-        self._own.move_to_end(exchange_order_id)
-        while len(self._own) > OWN_ORDERS_KEPT:
-            self._own.popitem(last=False)
-
-    async def _fetch_balances(self) -> list[AccountBalance]:
-        # Stamped with the time of asking: figures pushed meanwhile are newer.
-        asked_ns = self._clock.time_ns()
-        found = {figures.asset: figures for figures in await self.dialect.fetch_balances(self._client)}
-        # Exchanges leave out, or list by the hundred, what is zero: of the assets we trade, zero is a figure.
-        wanted = self._names.assets()
-        kept = [figures for figures in found.values() if figures.asset in wanted or figures.free or figures.used]
-        kept += [Figures(asset, Decimal(0), Decimal(0)) for asset in sorted(wanted - found.keys())]
-        return [self._balance(figures, asked_ns) for figures in kept]
-
-    def _balance(self, figures: Figures, at_ns: int) -> AccountBalance:
-        return AccountBalance(
-            account_id=self.account_id,
-            asset=figures.asset,
-            free=figures.free,
-            used=figures.used,
-            received_ns=at_ns,
-        )
-
-    def _stamp(self, event: OrderEvent) -> OrderEvent:
-        return msgspec.structs.replace(event, received_ns=self._clock.time_ns())
-
-    def _no_answer(self, intent: OrderIntent, cause: str) -> OrderEvent:
-        return OrderEvent(
-            account_id=self.account_id,
-            market=intent.market,
-            client_order_id=intent.client_order_id,
-            state=OrderState.UNKNOWN,
-            source="query",
-            cause=self._scrub(cause),
-            received_ns=self._clock.time_ns(),
-        )
-
-    def _tell(self, message: OrderEvent | AccountBalance | StreamState) -> None:
+    def _tell(self, message: OrderEvent | AccountBalance | AccountPositions | StreamState | OrderPath) -> None:
         if self._listener is not None:
             self._listener(message)
 
     def _describe(self, error: BaseException | None) -> str:
         return self._scrub.error(error)
-
-
-def _or_raise(reply: Reply[Value]) -> Value:
-    if reply.error is not None:
-        raise reply.error
-    assert reply.value is not None
-    return reply.value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, ClassVar
 
@@ -20,7 +19,9 @@ from trading.exchanges.generic.dialect import (
     parse,
     required,
 )
+from trading.exchanges.generic.socket_methods import SocketMethods
 from trading.exchanges.kraken import outcomes
+from trading.exchanges.kraken.orders import KrakenMethods, deadline
 from trading.exchanges.outcomes import Table
 from trading.exchanges.retries import Trouble
 from trading.exchanges.uuid_ids import as_uuid, from_uuid
@@ -66,6 +67,7 @@ class KrakenDialect(Dialect):
         "fills_page": {"calls": 2},
         "balances": {"calls": 1},
         "time": {},
+        "logon": {"calls": 1},  # the token
     }
     asks_by: ClassVar[str] = "POST"
 
@@ -90,12 +92,14 @@ class KrakenDialect(Dialect):
         return {**params, "timeInForce": intent.time_in_force.value}
 
     async def create_order(self, client: Any, intent: OrderIntent, market: Market) -> Raw:
-        deadline = datetime.fromtimestamp(client.nonce() / 1000 + DEADLINE_SECONDS, UTC)
-        params = {**self.order_params(intent), "deadline": deadline.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"}
+        params = {**self.order_params(intent), "deadline": deadline(client.nonce(), DEADLINE_SECONDS)}
         order: Raw = await client.create_order(
             market.symbol, "limit", intent.side, f"{intent.quantity:f}", f"{intent.price:f}", params
         )
         return order
+
+    def socket_methods(self, client: Any) -> SocketMethods | None:
+        return KrakenMethods(self)
 
     def cancel_params(self, intent: OrderIntent) -> dict[str, Any]:
         return {"clientOrderId": self.wire_id(intent)}

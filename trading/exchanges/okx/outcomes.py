@@ -38,6 +38,7 @@ TABLE = Table(
                 ("50016", "Parameters don't match"),
                 ("50024", "Parameters cannot exist at the same time"),
                 ("50027", "Account restricted from trading"),
+                ("50036", "The expTime can't be earlier than the current system time"),
                 ("50061", "Order rate limit of the sub-account reached"),
                 ("50100", "API frozen"),
                 ("50101", "APIKey does not match current environment"),
@@ -90,6 +91,14 @@ TABLE = Table(
                 ("51185", "Order value above the maximum"),
                 ("51203", "Order amount exceeds the limit"),
                 ("51204", "A limit order needs a price"),
+                ("51250", "Algo order price out of the available range"),
+                ("51252", "Algo order amount out of the available range"),
+                ("51261", "Too many pending stop orders"),
+                ("51275", "Amount of a stop order above the limit"),
+                ("51277", "Take-profit trigger above the last price"),
+                ("51278", "Stop-loss trigger below the last price"),
+                ("51279", "Take-profit trigger below the last price"),
+                ("51280", "Stop-loss trigger above the last price"),
             ],
         ),
         OutcomeRow(outcome=Outcome.REJECTED, http=429, meaning="Rate limit reached", source=ERRORS),
@@ -102,11 +111,13 @@ NOT_FOUND = frozenset({"51603"})
 GONE = frozenset({"51400", "51401", "51402"})
 
 # The request's time was outside the window.
-CLOCK = frozenset({"50102", "50112"})
+CLOCK = frozenset({"50036", "50102", "50112"})
 
 # The classes of the guide's error code section: general, API and account.
 TROUBLES: Mapping[str, Trouble] = {
-    **dict.fromkeys(("50001", "50004", "50005", "50013", "50026", "50102", "50112", "51149"), Trouble.TRANSIENT),
+    **dict.fromkeys(
+        ("50001", "50004", "50005", "50013", "50026", "50036", "50102", "50112", "51149"), Trouble.TRANSIENT
+    ),
     **dict.fromkeys(("50011", "50061"), Trouble.LIMITED),
     **dict.fromkeys(
         (

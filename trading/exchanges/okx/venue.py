@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, ClassVar
 
+import ccxt
+
+from trading.config import Credentials
 from trading.exchanges.budget import Window
+from trading.exchanges.ccxt_client import CURRENT_ANSWER
 from trading.exchanges.generic.dialect import (
     NS_PER_MS,
     Acknowledged,
@@ -13,6 +17,7 @@ from trading.exchanges.generic.dialect import (
     FeeRates,
     Figures,
     Incomplete,
+    Names,
     Raw,
     Reading,
     StreamEnded,
@@ -22,10 +27,23 @@ from trading.exchanges.generic.dialect import (
     required,
 )
 from trading.exchanges.okx import outcomes
+from trading.exchanges.okx.algos import (
+    SHORT,
+    TYPES,
+    Algos,
+    algo_name,
+    order_of,
+    read_leg,
+    request,
+    side_of,
+)
+from trading.exchanges.okx.orders import ORDER_TYPES, OkxOrders
+from trading.exchanges.order_wire import OrderWire
 from trading.exchanges.outcomes import Table
+from trading.exchanges.protection import OCO, Exits
 from trading.exchanges.retries import Trouble
 from trading.instruments import Market
-from trading.messages import Fill, OrderEvent, OrderIntent, OrderState, TimeInForce
+from trading.messages import PROTECTIVE, Fill, OrderEvent, OrderIntent, OrderState
 
 PAGE, MOST_PAGES = 100, 100
 # OKX API v5 guide: transaction details of the last 3 days, and, more slowly, of the last 3 months. Less a margin.
@@ -38,12 +56,6 @@ STATES: Mapping[str, OrderState] = {
     "filled": OrderState.FILLED,
     "canceled": OrderState.CANCELLED,
     "mmp_canceled": OrderState.CANCELLED,
-}
-ORDER_TYPES: Mapping[TimeInForce, str] = {
-    TimeInForce.IOC: "ioc",
-    TimeInForce.FOK: "fok",
-    TimeInForce.GTC: "limit",
-    TimeInForce.POST_ONLY: "post_only",
 }
 
 
@@ -72,7 +84,8 @@ class OkxDialect(Dialect):
         "place": {"place": 1},
         "cancel": {"place": 1},
         "order": {"order": 1, "fills": 1},
-        "open_orders": {"order": 1},
+        "open_orders": {"order": 2},  # orders, and algo orders, whose endpoint takes 20 in 2 s
+        "exit_page": {"order": 1, "fills": 1},
         "order_page": {"fills": 1},
         "open_orders_page": {"order": 1},
         "fills": {"fills": 1},
@@ -81,13 +94,25 @@ class OkxDialect(Dialect):
         "balances": {"account": 1},
         "time": {},
     }
-    channels: ClassVar[frozenset[str]] = frozenset({"orders", "account"})
+    channels: ClassVar[frozenset[str]] = frozenset({"orders", "orders-algo", "account"})
+    protects: ClassVar[frozenset[str]] = OCO
+
+    def __init__(self, names: Names) -> None:
+        super().__init__(names)
+        self._algos = Algos()
 
     def order_type(self, intent: OrderIntent) -> str:
         return ORDER_TYPES[intent.time_in_force]
 
     def order_params(self, intent: OrderIntent) -> dict[str, Any]:
         return {"clOrdId": intent.client_order_id, "tdMode": "cash"}
+
+    def order_wire(self, client: Any, credentials: Credentials, now_ms: Callable[[], int]) -> OrderWire | None:
+        def code_of(market: Market) -> int | None:
+            code = str(client.market(market.symbol).get("instIdCode") or "")
+            return int(code) if code.isdigit() else None
+
+        return OkxOrders(client.get_url("private", "private"), credentials, now_ms, code_of)
 
     def cancel_params(self, intent: OrderIntent) -> dict[str, Any]:
         return {"clOrdId": intent.client_order_id}
@@ -106,9 +131,89 @@ class OkxDialect(Dialect):
             client_order_id=str(row.get("clOrdId") or ""),
         )
 
+    async def create_exits(self, client: Any, exits: Exits, market: Market) -> None:
+        for intent in exits.intents:
+            self._algos.learn(intent)
+        await client.privatePostTradeOrderAlgo(request(exits, market))
+
+    def read_exits(self, body: str, exits: Exits) -> tuple[Reading, ...]:
+        whole = self.read(body)
+        row: Raw = next(iter(parse(body).get("data") or ()), {})
+        named = str(row.get("algoClOrdId") or "")
+        ours = named in {"", algo_name(exits.intents[0])}
+        algo_id = "" if whole.code else str(row.get("algoId") or "")
+        return tuple(
+            Reading(whole.code, whole.message, algo_id, intent.client_order_id if ours else named)
+            for intent in exits.intents
+        )
+
+    async def cancel_order(self, client: Any, intent: OrderIntent, market: Market) -> None:
+        if intent.kind not in PROTECTIVE:
+            await super().cancel_order(client, intent, market)
+            return
+        name = algo_name(intent)
+        try:
+            await client.privatePostTradeCancelAlgos([{"instId": market.native_id, "algoClOrdId": name}])
+        except ccxt.BaseError:
+            answer = CURRENT_ANSWER.get()
+            if answer is None or self.read(answer.body).code not in self.gone:
+                raise
+            # It waits no more; what it has become may rest in the book.
+            await self.next_page("exit")
+            row = await self._algo(client, name)
+            if row is None or side_of(row) != SHORT[intent.kind] or not order_of(row):
+                raise
+            await client.privatePostTradeCancelOrder({"instId": market.native_id, "ordId": order_of(row)})
+
     async def fetch_order(self, client: Any, intent: OrderIntent, market: Market) -> OrderEvent | None:
-        answer = await client.privateGetTradeOrder({"instId": market.native_id, "clOrdId": intent.client_order_id})
-        rows = answer.get("data") or []
+        if intent.kind in PROTECTIVE:
+            return await self._fetch_exit(client, intent, market)
+        wanted = {"instId": market.native_id, "clOrdId": intent.client_order_id}
+        return await self._fetch_order(client, wanted, intent, market)
+
+    async def _fetch_exit(self, client: Any, intent: OrderIntent, market: Market) -> OrderEvent | None:
+        """Return what an algo order, or the order it has become, says of one of ours."""
+        self._algos.learn(intent)
+        row = await self._algo(client, algo_name(intent))
+        if row is None:
+            return None
+        short = SHORT[intent.kind]
+        if side_of(row) == short and order_of(row):
+            await self.next_page("exit")
+            wanted = {"instId": market.native_id, "ordId": order_of(row)}
+            return await self._fetch_order(client, wanted, intent, market)
+        return self._leg_event(row, short, intent.client_order_id, "query")
+
+    async def _algo(self, client: Any, name: str) -> Raw | None:
+        rows = (await client.privateGetTradeOrderAlgo({"algoClOrdId": name})).get("data") or []
+        if not rows:
+            return None
+        self._algos.learn_row(rows[0])
+        row: Raw = rows[0]
+        return row
+
+    async def _owner(self, client: Any, native_id: str, order_id: str) -> str:
+        """Return whose an order without a client id is, asking for it once; empty when it is none of ours."""
+        known = self._algos.known(order_id)
+        if known is not None:
+            return known
+        await self.next_page("exit")
+        try:
+            rows = (await client.privateGetTradeOrder({"instId": native_id, "ordId": order_id})).get("data") or []
+            if rows and (name := str(rows[0].get("algoClOrdId") or "")):
+                if self._algos.owner(rows[0]) is None:
+                    await self._algo(client, name)
+                # The other order of a pair is known once it was asked for: until then this is asked again.
+                return self._algos.owner(rows[0]) or ""
+        except ccxt.OrderNotFound:
+            pass
+        self._algos.own(order_id, "")
+        return ""
+
+    async def _fetch_order(
+        self, client: Any, wanted: Mapping[str, str], intent: OrderIntent, market: Market
+    ) -> OrderEvent | None:
+        rows = (await client.privateGetTradeOrder(wanted)).get("data") or []
         if not rows:
             return None
         data = rows[0]
@@ -117,12 +222,20 @@ class OkxDialect(Dialect):
             wanted = {"instType": "SPOT", "instId": market.native_id, "ordId": data["ordId"]}
             trades = await self._pages("order", client.privateGetTradeFills, wanted, "billId")
             fills = tuple(self._fill(trade, intent.client_order_id) for trade in trades)
-        return self._event(data, fills, "query")
+        return self._event({**data, "clOrdId": intent.client_order_id}, fills, "query")
 
     async def fetch_open_orders(self, client: Any) -> list[OrderEvent]:
         wanted = {"instType": "SPOT"}
-        rows = await self._pages("open_orders", client.privateGetTradeOrdersPending, wanted, "ordId")
-        return [self._event(data, (), "query") for data in rows]
+        waiting = {"instType": "SPOT", "ordType": TYPES}
+        algos = await self._pages("open_orders", client.privateGetTradeOrdersAlgoPending, waiting, "algoId")
+        events = [event for row in algos for event in self._algo_events(row, "query")]
+        for row in await self._pages("open_orders", client.privateGetTradeOrdersPending, wanted, "ordId"):
+            data = dict(row)
+            if not data.get("clOrdId") and data.get("algoClOrdId"):
+                owner = self._algos.owner(data) or await self._owner(client, str(data["instId"]), str(data["ordId"]))
+                data["clOrdId"] = owner
+            events.append(self._event(data, (), "query"))
+        return events
 
     async def fetch_fills(self, client: Any, market: Market, since_ms: int, own: Mapping[str, str]) -> list[Fill]:
         wanted = {"instType": "SPOT", "instId": market.native_id, "begin": str(since_ms)}
@@ -133,10 +246,12 @@ class OkxDialect(Dialect):
         if not recent:
             await self.next_page("history")
         call = client.privateGetTradeFills if recent else client.privateGetTradeFillsHistory
-        return [
-            self._fill(trade, str(trade.get("clOrdId") or "") or own.get(str(trade["ordId"]), ""))
-            for trade in await self._pages("fills" if recent else "history", call, wanted, "billId")
-        ]
+        found = []
+        for trade in await self._pages("fills" if recent else "history", call, wanted, "billId"):
+            name = str(trade.get("clOrdId") or "") or own.get(str(trade["ordId"]), "")
+            name = name or await self._owner(client, market.native_id, str(trade["ordId"]))
+            found.append(self._fill(trade, name))
+        return found
 
     async def fetch_balances(self, client: Any) -> list[Figures]:
         answer = await client.privateGetAccountBalance({})
@@ -153,7 +268,10 @@ class OkxDialect(Dialect):
         async def orders() -> Any:
             return await client.watch_orders(params={"type": "SPOT"})
 
-        return [orders, client.watch_balance]
+        async def algos() -> Any:
+            return await client.watch_orders(params={"type": "SPOT", "trigger": True})
+
+        return [orders, algos, client.watch_balance]
 
     def read_stream(self, message: Any) -> list[StreamItem] | None:
         if not isinstance(message, dict):
@@ -166,10 +284,35 @@ class OkxDialect(Dialect):
         if "event" in message or "data" not in message:
             return None
         if channel == "orders":
-            return [self._pushed(data) for data in message["data"]]
+            named = [self._with_owner(data) for data in message["data"]]
+            return [self._pushed(data) for data in named if data is not None]
+        if channel == "orders-algo":
+            return [event for row in message["data"] for event in self._algo_events(row, "stream")]
         if channel == "account":
             return list(self._figures(message["data"]))
         return None
+
+    def _with_owner(self, data: Raw) -> Raw | None:
+        """Put our client id to an order that was an algo order; None when it isn't known whose: asking will tell."""
+        if data.get("clOrdId") or not data.get("algoClOrdId"):
+            return data
+        owner = self._algos.owner(data)
+        return None if owner is None else {**data, "clOrdId": owner}
+
+    def _algo_events(self, row: Raw, source: str) -> list[OrderEvent]:
+        """Return what an algo order says of our orders behind it; of one it has become, that order tells itself."""
+        legs = self._algos.learn_row(row)
+        became = side_of(row)
+        return [
+            self._leg_event(row, short, leg.client_order_id, source)
+            for short, leg in legs.items()
+            if leg.client_order_id and short != became
+        ]
+
+    def _leg_event(self, row: Raw, short: str, client_id: str, source: str) -> OrderEvent:
+        market = self.names.native(str(row["instId"]))
+        account_id = self.names.account_id
+        return read_leg(row, short, account_id=account_id, market=market, client_id=client_id, source=source)
 
     def _pushed(self, data: Raw) -> OrderEvent:
         fills: tuple[Fill, ...] = ()

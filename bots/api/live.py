@@ -1,4 +1,4 @@
-"""JSON endpoints."""
+"""The live page's snapshot over HTTP."""
 
 from __future__ import annotations
 

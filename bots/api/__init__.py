@@ -1,0 +1,1 @@
+"""The HTTP API: JSON under ``/api/``, described at ``/api/docs``. Addresses are in :mod:`bots.api.site`."""
