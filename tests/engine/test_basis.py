@@ -90,6 +90,33 @@ async def test_funding_decides_whether_a_pair_is_entered(rate: float, check: str
     await world.stop()
 
 
+async def test_a_pair_is_entered_once_its_funding_allows_it_though_no_price_moves(world: BasisWorld) -> None:
+    world.fund(-2e-4)
+    await world.widen()
+    assert (await world.decided()).check == "funding"
+    world.fund(1e-4)
+    await world.clock.run_until(lambda: world.store.trades, 2)
+
+
+async def test_a_leverage_that_is_lost_just_after_it_was_set_is_set_again_though_no_price_moves(
+    world: BasisWorld,
+) -> None:
+    venue, lost = world.perp_venue, [True]
+    set_leverage = venue.set_leverage
+
+    async def set_and_lose(market: str, leverage: int) -> str:
+        why = await set_leverage(market, leverage)
+        if lost and lost.pop():
+            venue.changed.add(market)
+        return why
+
+    venue.set_leverage = set_and_lose  # type: ignore[method-assign]
+    await world.widen()
+    assert (await world.decided()).check == "leverage"
+    await world.clock.run_until(lambda: world.store.trades, 4)
+    assert venue.leverages == [(world.perp.key, 1)] * 2
+
+
 async def test_a_stale_funding_figure_opens_nothing(world: BasisWorld) -> None:
     await world.clock.advance(RULES.max_funding_age_seconds + 1)
     await world.widen()

@@ -157,6 +157,21 @@ async def test_a_leverage_is_set_once_and_again_when_somebody_changed_it(rig: Ri
     await rig.until(lambda: not rig.venue.dialect.has_leverage(rig.market, 8))
 
 
+async def test_positions_read_while_a_leverage_is_set_do_not_take_it_back(rig: Rig) -> None:
+    await rig.venue.set_leverage(rig.market.key, 7)
+    client = rig.venue._client
+    read = client.fapiPrivateV2GetPositionRisk
+
+    async def read_and_wait(parameters: dict[str, object]) -> object:
+        rows = await read(parameters)
+        await rig.venue.set_leverage(rig.market.key, 8)
+        return rows
+
+    client.fapiPrivateV2GetPositionRisk = read_and_wait
+    await rig.venue.dialect.fetch_positions(client)
+    assert rig.venue.has_leverage(rig.market.key, 8)
+
+
 async def test_a_leverage_the_exchange_does_not_take_is_said_with_its_reason(rig: Rig) -> None:
     why = await rig.venue.set_leverage(rig.market.key, 126)
     assert "126" in why

@@ -39,7 +39,8 @@ STORE_NS = 60 * 10**9  # and how it stands is stored so often
 PAID_NS = 5 * 10**9  # so long after a payment was due it is asked for
 ASK_NS = 600 * 10**9  # and what was paid is asked for again so often,
 NEWS_NS = 10 * 10**9  # or, after news of an account's positions, at most so often
-LEVERAGE_SECONDS = 30.0  # before a leverage that was asked for in vain is asked for again
+LEVERAGE_SECONDS = 30.0  # before a leverage that was asked for in vain is asked for again,
+LEVERAGE_KEPT_SECONDS = 1.0  # or one that was set and is not known to hold any more
 FIGURE = Decimal("1e-6")
 ZERO = Decimal(0)
 
@@ -91,7 +92,7 @@ class BasisDesk:
         self._bot_of = bot_of
         self._again = again
         self._pairs: dict[str, list[_Pair]] = {}  # by market
-        # By purse and perpetual: the leverage that was asked for last, when (monotonic), and why it is not so.
+        # By purse and perpetual: the leverage asked for last, until when (monotonic) it isn't again, why it is not so.
         self._leverage: dict[tuple[Purse, str], tuple[int, int, str]] = {}
         self._asking: set[asyncio.Task[None]] = set()
         self._shown: dict[str, int] = {}  # by trade, when (monotonic) it was last shown
@@ -193,11 +194,11 @@ class BasisDesk:
         if self._desk.venues[purse].has_leverage(perp.key, leverage):
             return ""
         now = self._desk.clock.monotonic_ns()
-        asked, asked_ns, why = self._leverage.get((purse, perp.key), (0, 0, ""))
-        if asked == leverage and now - asked_ns < LEVERAGE_SECONDS * 1e9:
+        asked, until_ns, why = self._leverage.get((purse, perp.key), (0, 0, ""))
+        if asked == leverage and now < until_ns:
             return why
         why = f"The leverage of {perp.key} is being set to {leverage}."
-        self._leverage[purse, perp.key] = (leverage, now, why)
+        self._keep_leverage(purse, perp, leverage, LEVERAGE_SECONDS, why)
         task = asyncio.get_running_loop().create_task(self._set_leverage(purse, perp, leverage))
         self._asking.add(task)
         task.add_done_callback(self._asking.discard)
@@ -206,10 +207,15 @@ class BasisDesk:
     async def _set_leverage(self, purse: Purse, perp: Market, leverage: int) -> None:
         why = await self._desk.venues[purse].set_leverage(perp.key, leverage)
         if why:
-            now = self._desk.clock.monotonic_ns()
-            self._leverage[purse, perp.key] = (leverage, now, f"{why[0].upper()}{why[1:]}.")
+            self._keep_leverage(purse, perp, leverage, LEVERAGE_SECONDS, f"{why[0].upper()}{why[1:]}.")
         else:
+            unknown = f"The leverage of {perp.key} was set to {leverage}, but is not known to be that any more."
+            self._keep_leverage(purse, perp, leverage, LEVERAGE_KEPT_SECONDS, unknown)
             self._again(perp.key)
+
+    def _keep_leverage(self, purse: Purse, perp: Market, leverage: int, seconds: float, why: str) -> None:
+        until_ns = self._desk.clock.monotonic_ns() + int(seconds * 1e9)
+        self._leverage[purse, perp.key] = (leverage, until_ns, why)
 
     def _opportunity(self, pair: _Pair, priced: Entry) -> Opportunity:
         quote = priced.quote
@@ -228,13 +234,18 @@ class BasisDesk:
     # -- what is held -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Look at what is held until cancelled."""
+        """Look at what is held, and at what could be entered, until cancelled.
+
+        Funding, leverage and the moment decide about an entry too, and none of them comes with a change of prices.
+        """
         try:
             while True:
                 await self._desk.clock.sleep(LOOK_SECONDS)
                 for trade in self._trades.pairs():
                     self._look_at(trade)
                 self._forget_ended()
+                for key in {pair.perp.key: None for pairs in self._pairs.values() for pair in pairs}:
+                    self._again(key)
         finally:
             await end_tasks(self._asking)
 

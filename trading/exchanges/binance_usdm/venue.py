@@ -277,18 +277,21 @@ class BinanceUsdmDialect(BinanceDialect):
             self._leverages.pop(symbol, None)
 
     async def fetch_positions(self, client: Any) -> list[AccountPosition]:
-        # Version 3 leaves out leverage and margin mode.
         found = []
+        known = dict(self._leverages)
+        # Version 3 leaves out leverage and margin mode.
         for row in await client.fapiPrivateV2GetPositionRisk({}):
             quantity = decimal(row["positionAmt"])
             if quantity is None:
                 raise ValueError(f"positionAmt: not a quantity (given {str(row['positionAmt'])[:40]!r})")
-            self._doubt_leverage(str(row["symbol"]), int(row["leverage"]))
+            symbol = str(row["symbol"])
+            if known.get(symbol) == self._leverages.get(symbol):  # else it was set while this was being read
+                self._doubt_leverage(symbol, int(row["leverage"]))
             if not quantity:
                 continue
             found.append(
                 AccountPosition(
-                    market=self.names.native(str(row["symbol"])),
+                    market=self.names.native(symbol),
                     side=str(row["positionSide"]).lower(),
                     quantity=quantity,
                     entry_price=decimal(row["entryPrice"]),
