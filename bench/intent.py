@@ -1,11 +1,12 @@
 """What the durable intent adds before orders leave: a trade with two orders against a bare one-row commit.
 
-Runs on the configured kind of database, SQLite or PostgreSQL, in a database of its own that is deleted afterwards. Both
-take the engine's way, from the event loop to a database thread and back; they alternate, one after the other, so that
-disk and machine are the same for both. ``intent`` is :meth:`DjangoStore.commit_trade` with all its checks (lease,
-ownership, markets, amounts): a trade, two orders and the decision, journaled; ``bare`` is one INSERT of one short row
-in a transaction of its own, on a table without indexes or references: the least a durable write can cost here. Between
-two rounds the intent is unfolded, as behind orders; ``unfolded`` is the time until its rows are there.
+Runs on the configured kind of database, SQLite or PostgreSQL, in a database of its own that is deleted afterwards. The
+two alternate, one after the other, so that disk and machine are the same for both. ``bare`` goes from the event loop to
+a database thread and back, as the intent does on SQLite; on PostgreSQL the loop has a connection for intents.
+``intent`` is :meth:`DjangoStore.commit_trade` with all its checks (lease, ownership, markets, amounts): a trade, two
+orders and the decision, journaled; ``bare`` is one INSERT of one short row in a transaction of its own, on a table
+without indexes or references: the least a durable write can cost here. Between two rounds the intent is unfolded, as
+behind orders; ``unfolded`` is the time until its rows are there.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from django.db import connection
 
 from bench.snapshot import own_database
 from bots.engine_host.database import DatabaseThreads
+from bots.engine_host.journal_line import journal_line
 from bots.engine_host.leases import Lease
 from bots.engine_host.store import DjangoStore
 from bots.models import Bot, Exchange, ExchangeAccount, Order
@@ -145,8 +147,13 @@ async def _alternate(desk: Desk, commits: int, warm_up: int) -> dict[str, list[f
     clock = SystemClock()
     lease = Lease(desk.owner.pk, desk.token, clock.monotonic_ns() + int(LEASE_SECONDS * 1e9), clock)
     threads, writes = DatabaseThreads("commit"), DatabaseThreads("write")
-    store = DjangoStore(lease=lease, clock=clock, commits=threads, writes=writes)
-    writer = asyncio.create_task(store.run())
+    line = journal_line()
+    store = DjangoStore(lease=lease, clock=clock, commits=threads, writes=writes, line=line)
+    tasks = [asyncio.create_task(store.run())]
+    if line is not None:
+        tasks.append(asyncio.create_task(line.run()))
+        while not line.is_free:  # noqa: ASYNC110 (it tells nobody)
+            await asyncio.sleep(0.01)
     times: dict[str, list[float]] = {"bare": [], "intent": [], "unfolded": []}
     try:
         for number in range(warm_up + commits):
@@ -162,7 +169,7 @@ async def _alternate(desk: Desk, commits: int, warm_up: int) -> dict[str, list[f
                 times["intent"].append((ended - between) * 1000)
                 times["unfolded"].append((perf_counter() - ended) * 1000)
     finally:
-        await end_tasks((writer,))
+        await end_tasks(tasks)
         loop = asyncio.get_running_loop()
         for one in (threads, writes):
             await loop.run_in_executor(None, one.close)

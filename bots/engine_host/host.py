@@ -18,6 +18,7 @@ from django.conf import settings
 
 from bots import selectors
 from bots.engine_host.database import DatabaseThreads
+from bots.engine_host.journal_line import journal_line
 from bots.engine_host.leases import Lease, LeaseKeeper
 from bots.engine_host.markets import MarketReporter
 from bots.engine_host.owner import Ended, OwnerRun, Shared, observe_failed
@@ -104,6 +105,7 @@ class EngineHost:
         specs: dict[str, ExchangeSpec] = {}
         self._counter = shared_counter()
         hub = MarketHub(self._clock, feed_factory(specs, self._clock, jitter=random.random))
+        line = journal_line()
         self._shared = Shared(
             clock=self._clock,
             hub=hub,
@@ -111,6 +113,7 @@ class EngineHost:
             specs=specs,
             addresses=Addresses(self._clock, address=settings.ARB_EGRESS_ADDRESS, counter=self._counter),
             commits=DatabaseThreads("commit", COMMIT_THREADS),
+            line=line,
             writes=DatabaseThreads("write"),
             control=DatabaseThreads("host"),
             on_moved=self._moved,
@@ -121,6 +124,8 @@ class EngineHost:
             asyncio.create_task(self._listen(), name="hints"),
             asyncio.create_task(self._watch_risk(), name="risk"),
         ]
+        if line is not None:
+            helpers.append(asyncio.create_task(line.run(), name="journal-line"))
         self._keeper.start()
         logger.info("hosting engines as %s", self.holder)
         try:

@@ -17,6 +17,7 @@ from bots import selectors
 from bots.engine_host.commands import CommandRunner
 from bots.engine_host.database import DatabaseThreads
 from bots.engine_host.health import report_health
+from bots.engine_host.journal_line import JournalLine
 from bots.engine_host.leases import Lease
 from bots.engine_host.profit import RunningProfit
 from bots.engine_host.store import FLUSH_SECONDS, DjangoStore
@@ -61,6 +62,7 @@ class Shared:
     specs: dict[str, ExchangeSpec]
     addresses: Addresses
     commits: DatabaseThreads
+    line: JournalLine | None
     writes: DatabaseThreads
     control: DatabaseThreads
     # Told which exchange is reached at other addresses now: its feed has to be made anew.
@@ -140,7 +142,9 @@ class OwnerRun:
         self._profit = await shared.control.run(self._read_profit)
         config, _ = await self._read(starting=True)
         await self._venues.prepare(config)
-        store = DjangoStore(lease=self.lease, clock=shared.clock, commits=shared.commits, writes=shared.writes)
+        store = DjangoStore(
+            lease=self.lease, clock=shared.clock, commits=shared.commits, writes=shared.writes, line=shared.line
+        )
         engine = Engine(
             config,
             shared.hub,

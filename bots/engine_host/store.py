@@ -14,9 +14,11 @@ import msgspec
 
 from bots.engine_host.counts import CountQueue
 from bots.engine_host.database import DatabaseThreads
+from bots.engine_host.journal_line import JournalLine
 from bots.engine_host.leases import Lease
 from bots.services import balances, decision_counts, decisions, events, positions, reconciliation, slippage, trades
 from bots.services.guard import guarded
+from bots.services.intents import Kind, intent_of
 from risk.models.breakers import OWNED
 from risk.policy.breakers import Breaker, BreakerNews
 from risk.services.breakers import breaker_event
@@ -69,12 +71,21 @@ class DjangoStore:
     so that one bad figure cannot hold up the fills behind it.
     """
 
-    def __init__(self, *, lease: Lease, clock: Clock, commits: DatabaseThreads, writes: DatabaseThreads) -> None:
-        """``commits`` and ``writes`` are shared by the stores of a process, so that a batch never delays a commit."""
+    def __init__(
+        self,
+        *,
+        lease: Lease,
+        clock: Clock,
+        commits: DatabaseThreads,
+        writes: DatabaseThreads,
+        line: JournalLine | None = None,
+    ) -> None:
+        """``commits`` and ``writes`` are shared by the stores of a process, so that a batch never delays a commit; so
+        is ``line``, which commits without a thread wherever it can."""
         self._lease = lease
         self._owner_id = lease.owner_id
         self._clock = clock
-        self._commits, self._writes = commits, writes
+        self._commits, self._writes, self._line = commits, writes, line
         self._journaled: deque[str] = deque()  # to be unfolded, by the client id of the first order
         self._hearing: list[_Heard] = []
         self._events: deque[tuple[OrderEvent, str]] = deque()
@@ -109,7 +120,8 @@ class DjangoStore:
             ),
             trade,
             intents,
-            is_entry=True,
+            decision,
+            kind=Kind.ENTRY,
         )
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
@@ -134,14 +146,15 @@ class DjangoStore:
         write: Callable[[int], None],
         trade: TradeRecord,
         intents: Sequence[OrderIntent],
+        decision: Decision | None = None,
         *,
-        is_entry: bool = False,
+        kind: str = Kind.FURTHER,
     ) -> None:
         if not self._lease.is_held():
             raise LeaseLost(f"owner {self._owner_id}: {self._lease.lost or 'the lease runs out and is not renewed'}")
         loop = asyncio.get_running_loop()
         late = threading.Event()
-        voided = trade if is_entry else None
+        voided = trade if kind == Kind.ENTRY else None
 
         def commit() -> None:
             write(self._lease.token)
@@ -152,7 +165,12 @@ class DjangoStore:
         self._hearing.append(heard)
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                await self._commits.run(commit)
+                line, is_durable = self._line, False
+                if line is not None and line.is_free:
+                    intent = intent_of(kind=kind, trade=trade, orders=intents, decision=decision)
+                    is_durable = await line.insert(self._owner_id, self._lease.token, intent)
+                if not is_durable:
+                    await self._commits.run(commit)
         except BaseException as problem:
             # Durable or not, nobody will send it. A row that is there already is voided now, one that comes later
             # by the thread that writes it; where there is none, nothing happens.

@@ -97,9 +97,19 @@ def journal_commit(*, owner_id: int, token: int, intent: Intent) -> None:
 
 
 def _insert(owner_id: int, token: int, intent: Intent) -> bool:
-    """Insert the row if everything is as it must be: the token is the present one and has not expired (its row stays
-    locked until the commit), the trading switch lets the intent through, bot, accounts and command are the owner's,
-    the markets exist, the trade is new or there already, ids, attempts and command are new."""
+    sql, parameters = journal_statement(owner_id=owner_id, token=token, intent=intent)
+    connection.ensure_connection()
+    with connection.wrap_database_errors:
+        return _executed(sql, parameters)
+
+
+def journal_statement(*, owner_id: int, token: int, intent: Intent) -> tuple[str, list[Any]]:
+    """Return the statement that inserts the row, and its parameters.
+
+    It does so if everything is as it must be: the token is the present one and has not expired (its row stays locked
+    until the commit), the trading switch lets the intent through, bot, accounts and command are the owner's, the
+    markets exist, the trade is new or there already, ids, attempts and command are new.
+    """
     parameters: list[Any] = [
         owner_id, token, intent.trade.bot_id, intent.trade.trade_id, intent.kind, intent.key, intent.claims,
         intent.body, connection.ops.adapt_datetimefield_value(timezone.now()),
@@ -118,10 +128,7 @@ def _insert(owner_id: int, token: int, intent: Intent) -> bool:
         intent.kind == Kind.ENTRY, intent.opens, len(intent.accounts), len(intent.markets), len(intent.orders),
         bool(intent.command_id),
     )  # fmt: skip
-    sql = _statement(shape, DIALECTS[connection.vendor])
-    connection.ensure_connection()
-    with connection.wrap_database_errors:
-        return _executed(sql, parameters)
+    return _statement(shape, DIALECTS[connection.vendor]), parameters
 
 
 def _executed(sql: str, parameters: Sequence[Any]) -> bool:

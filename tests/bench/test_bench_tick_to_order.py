@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from bench.tick_to_order import STAGES, measure, table
+from bench.tick_to_order import CONDITIONS, STAGES, measure, table
 from bots.models import Order, Trade
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -15,11 +15,13 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
 def test_its_stages_add_up_to_the_way_from_the_frame_to_both_orders() -> None:
     figures = measure(rounds=3, warm_up=1)
     assert figures["count"] == 3
-    assert Trade.objects.count() >= 4
-    assert Order.objects.count() >= 2 * figures["count"]
-    assert list(figures["stages"]) == list(STAGES)
-    means = [stage["mean_ms"] for stage in figures["stages"].values()]
-    assert all(mean > 0 for mean in means)
-    assert sum(means) == pytest.approx(figures["total"]["mean_ms"], abs=0.005)
+    assert Trade.objects.count() >= 4 * len(CONDITIONS)
+    assert Order.objects.count() >= 2 * len(CONDITIONS) * figures["count"]
+    for condition in CONDITIONS:
+        stages = figures[condition]["stages"]
+        assert list(stages) == list(STAGES)
+        means = [stage["mean_ms"] for stage in stages.values()]
+        assert all(mean > 0 for mean in means)
+        assert sum(means) == pytest.approx(figures[condition]["total"]["mean_ms"], abs=0.005)
     assert json.loads(json.dumps(figures)) == figures
     assert all(f"| {name.replace('_', ' ')} |" in table(figures) for name in STAGES)

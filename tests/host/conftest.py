@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from bots.engine_host.database import DatabaseThreads
+from bots.engine_host.journal_line import JournalLine
 from bots.engine_host.leases import Lease
 from bots.engine_host.store import DjangoStore
 from tests.bots.world import World
@@ -52,10 +53,12 @@ async def make_store(threads: DatabaseThreads) -> AsyncIterator[Callable[..., Dj
     """Return a function that makes a running store for an owner and a token."""
     writers: dict[DjangoStore, asyncio.Task[None]] = {}
 
-    def make(owner_id: int, token: int, clock: Any = None, fenced_in: float = 60.0) -> DjangoStore:
+    def make(
+        owner_id: int, token: int, clock: Any = None, fenced_in: float = 60.0, line: JournalLine | None = None
+    ) -> DjangoStore:
         clock = clock or SystemClock()
         lease = Lease(owner_id, token, clock.monotonic_ns() + int(fenced_in * 1e9), clock)
-        store = DjangoStore(lease=lease, clock=clock, commits=threads, writes=threads)
+        store = DjangoStore(lease=lease, clock=clock, commits=threads, writes=threads, line=line)
         writers[store] = asyncio.create_task(store.run())
         return store
 
