@@ -106,10 +106,10 @@ class Watch:
             self._found = (detected_ns - (found.detected_ns - frame_ns), detected_ns)
             return opening(parts, bot, passed)
 
-        async def send_and_settle(saga: Saga, decided_ns: int, committed_ns: int) -> None:
+        async def send_and_settle(saga: Saga, decided_ns: int, committed_ns: int, on_left: Callable[[], None]) -> None:
             moments = (*self._found, decided_ns, committed_ns)
             ids = [name.encode() for name in saga.orders]
-            await sending(saga, decided_ns, committed_ns)
+            await sending(saga, decided_ns, committed_ns, on_left)
             self.settled.put_nowait(self._stages(moments, ids))
 
         def send_now(line: Connection, messages: Sequence[bytes]) -> bool:
@@ -159,7 +159,7 @@ def _seed(simulator: Simulator) -> None:
             account_create(owner=owner, actor=None, exchange=exchange, label="bench", credentials=credentials)
         )
     pairs = {str(pair.base): pair for pair in pairs_across(exchanges)}
-    for symbol, edge in ((SYMBOL, "5"), (OTHER, "1000")):
+    for symbol, edge in ((SYMBOL, "5"), (OTHER, "199")):
         bot_create(
             owner=owner, actor=None, name=symbol, pairs=[pairs[symbol.partition("/")[0]]], accounts=accounts,
             mode=Bot.Mode.LIVE, min_net_edge_bps=edge, max_trade_notional="1000", max_open_trades=5,

@@ -127,11 +127,14 @@ class Opening:
             return
         committed_ns = self._desk.clock.monotonic_ns()
         self._desk.stages.record_ns("decision_to_committed", committed_ns - decided_ns)
-        self._notices.taken(bot, decision)
         orders = [Order(intent, OrderState.SENDING) for intent in intents]
         saga = self._trades.saga(bot.terms, record, orders, held, measures)
-        saga.publish()
-        await saga.send_and_settle(decided_ns, committed_ns)
+
+        def tell() -> None:
+            self._notices.taken(bot, decision)
+            saga.publish()
+
+        await saga.send_and_settle(decided_ns, committed_ns, tell)
 
     async def _commit(
         self, record: TradeRecord, intents: Sequence[OrderIntent], held: Sequence[OrderIntent], decision: Decision
