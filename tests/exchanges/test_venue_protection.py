@@ -31,7 +31,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CANCELLED, FILLED, PLACED = OrderState.CANCELLED, OrderState.FILLED, OrderState.PLACED
 BINANCE_WAYS = ("binance", "binance-websocket", "binance-ed25519")
-WAYS = (*BINANCE_WAYS, "okx", "okx-websocket")
+OKX_WAYS = ("okx", "okx-websocket")
+WAYS = (*BINANCE_WAYS, *OKX_WAYS)
 
 
 def by(*ways: str) -> pytest.MarkDecorator:
@@ -161,6 +162,51 @@ async def test_levels_that_are_reached_already_are_refused(rig: Rig) -> None:
         assert [result.outcome for result in results] == [Outcome.REJECTED] * 2, results
         assert all(result.code not in {"LOCAL", ""} for result in results)
         assert [await asked(rig, intent) for intent in intents] == [None, None]
+
+
+@by(*OKX_WAYS)  # the other exchange tells all of it on one connection, in order
+@pytest.mark.parametrize("which", [0, 1], ids=["take profit", "stop loss"])
+async def test_an_algo_order_that_tells_late_of_its_waiting_is_not_told_as_waiting_again(rig: Rig, which: int) -> None:
+    rig.simulator.fault(
+        "delay_event", exchange=rig.name, operation="orders-algo", api_key=rig.keys.api_key, parameters={"ms": 300}
+    )
+    intents = await standing(rig)
+    begun, other = intents[which], intents[1 - which]
+    go_to(rig, ("51100", "48900")[which])
+    # That the other one is gone, is told after what is late.
+    await rig.until(lambda: state(rig, begun) is FILLED and state(rig, other) is CANCELLED)
+    assert [event.state for event in rig.events(begun) if event.source == "stream"] == [PLACED, FILLED]
+    assert {event.state for event in rig.events(other)} == {CANCELLED}
+    assert (filled(rig, begun), filled(rig, other)) == (D("0.5"), 0)
+
+
+LOST = {
+    "which it became": {"operation": "orders-algo", "contains": '"effective"'},
+    "the order": {"operation": "orders"},
+    "its end": {"operation": "orders", "contains": '"state":"filled"'},
+}
+
+
+@by(*OKX_WAYS)
+@pytest.mark.parametrize("lost", LOST)
+async def test_what_a_channel_loses_of_a_triggered_pair_is_asked_for_unbidden(rig: Rig, lost: str) -> None:
+    take_profit, stop_loss = await standing(rig)
+    rig.simulator.fault("drop_event", exchange=rig.name, api_key=rig.keys.api_key, **LOST[lost])
+    go_to(rig, "51100")
+    await rig.until(lambda: state(rig, take_profit) is FILLED and state(rig, stop_loss) is CANCELLED)
+    assert (filled(rig, take_profit), filled(rig, stop_loss)) == (D("0.5"), 0)
+    assert "query" in {event.source for intent in (take_profit, stop_loss) for event in rig.events(intent)}
+
+
+@by(*OKX_WAYS)
+@pytest.mark.parametrize("which", [0, 1], ids=["take profit", "stop loss"])
+async def test_what_the_orders_channel_loses_of_one_level_alone_is_asked_for_unbidden(rig: Rig, which: int) -> None:
+    intent = msgspec.structs.replace(pair(rig)[which], linked="")
+    await protect(rig, intent)
+    rig.simulator.fault("drop_event", exchange=rig.name, api_key=rig.keys.api_key, operation="orders")
+    go_to(rig, ("51100", "48900")[which])
+    await rig.until(lambda: state(rig, intent) is FILLED)
+    assert filled(rig, intent) == D("0.5")
 
 
 @by(*BINANCE_WAYS)  # OKX freezes nothing until the trigger

@@ -78,7 +78,12 @@ class FiguresChanged(msgspec.Struct, frozen=True):
     """What the account has is no longer what was told: it is to be asked for."""
 
 
-StreamItem = OrderEvent | Figures | FiguresChanged | Acknowledged | StreamEnded
+class ToldInPart(msgspec.Struct, frozen=True):
+    """The stream has begun to tell what became of an order: unless the rest follows, it is to be asked for."""
+
+
+News = OrderEvent | Figures | FiguresChanged | ToldInPart
+StreamItem = News | Acknowledged | StreamEnded
 
 
 class Names:
@@ -269,6 +274,14 @@ class Dialect:
         """Return every order open on the account."""
         events = [self.unified_event(order, "query") for order in await client.fetch_open_orders()]
         return [event for event in events if event is not None]
+
+    def owes_news(self) -> bool:
+        """Return whether the stream still owes a part of what became of some order, see :class:`ToldInPart`."""
+        return False
+
+    async def fetch_owed(self, client: Any) -> list[OrderEvent]:
+        """Return what the stream still owes, by asking for it."""
+        return []
 
     async def fetch_fills(self, client: Any, market: Market, since_ms: int, own: Mapping[str, str]) -> list[Fill]:
         """Return the account's executions on a market since a time; ``own`` maps exchange order ids to client ids."""

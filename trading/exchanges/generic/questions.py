@@ -57,6 +57,10 @@ class Questions:
         """Ask for all open orders of the account, ours or not."""
         return await self._calls.ask("open_orders", lambda: self._dialect.fetch_open_orders(self._client))
 
+    async def owed(self) -> Reply[list[OrderEvent]]:
+        """Ask for what the stream has told in part only."""
+        return await self._calls.ask("owed", lambda: self._dialect.fetch_owed(self._client))
+
     async def fills(self, market: Market, since_ms: int) -> Reply[list[Fill]]:
         """Ask for executions in a market since a moment of the exchange's time."""
         own = self._own.ids

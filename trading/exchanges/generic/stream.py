@@ -11,11 +11,10 @@ import contextlib
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-from trading.exchanges.generic.dialect import Acknowledged, Dialect, Figures, FiguresChanged, StreamEnded
+from trading.exchanges.generic.dialect import Acknowledged, Dialect, News, StreamEnded
 from trading.exchanges.generic.scrub import Scrubber
 from trading.exchanges.retries import Backoff, Jitter
 from trading.execution.waiting import first_of
-from trading.messages import OrderEvent
 from trading.ports import Clock
 from trading.tasks import end_tasks
 
@@ -34,7 +33,7 @@ class PrivateStream:
         dialect: Dialect,
         clock: Clock,
         *,
-        on_items: Callable[[Iterable[OrderEvent | Figures | FiguresChanged]], None],
+        on_items: Callable[[Iterable[News]], None],
         sweep: Callable[[int], Awaitable[None]],
         on_state: Callable[[str, str], None],
         scrub: Scrubber,
@@ -168,7 +167,7 @@ class PrivateStream:
         if items is None:
             return False
         passed_on = False
-        news: list[OrderEvent | Figures | FiguresChanged] = []
+        news: list[News] = []
         for item in items:
             if isinstance(item, Acknowledged):
                 passed_on = True
@@ -184,7 +183,7 @@ class PrivateStream:
             self._report(news)
         return not passed_on
 
-    def _report(self, news: Iterable[OrderEvent | Figures | FiguresChanged]) -> None:
+    def _report(self, news: Iterable[News]) -> None:
         if self._live:  # before that there is a gap to sweep, which news of the present don't close
             self._good_ms = self._now_ms()
         self._on_items(news)

@@ -17,7 +17,7 @@ from trading.config import AccountConfig
 from trading.exchanges.addresses import Addresses
 from trading.exchanges.ccxt_client import HttpAnswer, make_client
 from trading.exchanges.generic.calls import Calls
-from trading.exchanges.generic.dialect import Figures, FiguresChanged, Names, executed
+from trading.exchanges.generic.dialect import FiguresChanged, Names, News, ToldInPart, executed
 from trading.exchanges.generic.dialects import dialect_class
 from trading.exchanges.generic.exchange_time import ExchangeTime
 from trading.exchanges.generic.order_paths import OrderPaths
@@ -54,6 +54,7 @@ logger = logging.getLogger(__name__)
 NS_PER_MS = 1_000_000
 SWEEP_MARGIN_MS = 60_000  # how far before the last moment known good a sweep looks, for lag and clocks
 REFRESH_SECONDS = 30.0
+OWED_SECONDS = 1.0  # so long the stream has for the rest of what it began to tell; then it is asked for
 RESTART_SECONDS = 5.0
 FIRST_PREPARE_SECONDS, LONGEST_PREPARE_SECONDS = 0.5, 30.0
 
@@ -108,6 +109,7 @@ class CcxtVenue:
             on_key=self._on_key,
             on_clock=self._doubted.notify,
         )
+        self._told_in_part = Signal()
         self._jitter = jitter
         self._client: Any = make_client(
             account.exchange,
@@ -208,6 +210,7 @@ class CcxtVenue:
                 async with asyncio.TaskGroup() as group:
                     group.create_task(self._stream.run())
                     group.create_task(self._refresh())
+                    group.create_task(self._hear_out())
             except* Exception as problems:  # a bug, and nobody hears the stream: that must not look live
                 logger.exception("account %s: its own code broke, it begins again", self.account_id)
                 self._on_state("failed", self._describe(problems.exceptions[0]))
@@ -250,6 +253,20 @@ class CcxtVenue:
             if self._calls.trading_key.reason and not self._calls.trading_key.refusal():
                 self._calls.trading_key.try_again()
                 self._stream.renew("the API key was refused for orders; it is tried again")
+
+    async def _hear_out(self) -> None:
+        """Ask for what the stream tells in part only: its other messages are late, or lost."""
+        while True:
+            await self._told_in_part.wait(self._clock, REFRESH_SECONDS)  # what was asked for in vain is asked again
+            if not self.dialect.owes_news():
+                continue
+            await self._clock.sleep(OWED_SECONDS)
+            if not self.dialect.owes_news():
+                continue
+            reply = await self._questions.owed()
+            if reply.value is None:
+                logger.info("account %s: an order's news not had: %s", self.account_id, self._describe(reply.error))
+            self._on_items(reply.value or ())
 
     def counters(self) -> dict[str, int]:
         """Return orders by path, what the order connection went through, and how often an order was asked about."""
@@ -439,10 +456,12 @@ class CcxtVenue:
 
     # -- events -------------------------------------------------------------------------------------------------
 
-    def _on_items(self, items: Iterable[OrderEvent | Figures | FiguresChanged]) -> None:
+    def _on_items(self, items: Iterable[News]) -> None:
         for item in items:
             if isinstance(item, FiguresChanged):
                 self._doubted.notify()
+            elif isinstance(item, ToldInPart):
+                self._told_in_part.notify()
             elif isinstance(item, OrderEvent):
                 event = self._own.named(item)
                 self._own.remember(event)

@@ -27,6 +27,7 @@ SHORT = {OrderKind.TAKE_PROFIT: "tp", OrderKind.STOP_LOSS: "sl"}
 WAITING = frozenset({"live", "pause"})
 ENDED = frozenset({"canceled", "order_failed", "partially_failed"})
 TRIGGERED = frozenset({"effective", "partially_effective"})
+SIDE, END = "side", "end"
 
 
 class Leg(msgspec.Struct, frozen=True):
@@ -124,6 +125,57 @@ class Algos:
         while len(self._legs) > KEPT:
             self._legs.popitem(last=False)
         return legs
+
+
+class Triggered:
+    """Algo orders that were triggered, by name, and what of it the stream has told.
+
+    Two channels on two connections tell it, in any order: ``orders-algo`` which of our orders it has become, ``orders``
+    what that order does. Until the former and the end of the latter were told, a part may be late or lost.
+    """
+
+    def __init__(self) -> None:
+        self._told: OrderedDict[str, set[str]] = OrderedDict()
+        self._owed: dict[str, None] = {}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._told
+
+    @property
+    def owed(self) -> list[str]:
+        """The names of which a part is owed, oldest first."""
+        return list(self._owed)
+
+    def by_algo(self, row: Raw) -> bool:
+        """Hear an algo order, as its own channel tells it; return whether from now on a part is owed."""
+        return str(row.get("state")) in TRIGGERED and self._hear(row, SIDE)
+
+    def by_order(self, row: Raw, *, is_end: bool) -> bool:
+        """Hear an order, which may have been an algo order, and whether this is its end; return as above."""
+        return not row.get("clOrdId") and self._hear(row, END if is_end else "")
+
+    def is_over(self, name: str) -> bool:
+        """Return whether the order it has become was told to have ended."""
+        return END in self._told.get(name, ())
+
+    def settle(self, name: str) -> None:
+        """Owe nothing more of one that was asked for: what its order does from now on are news as any order's."""
+        self._owed.pop(name, None)
+
+    def _hear(self, row: Raw, part: str) -> bool:
+        name = str(row.get("algoClOrdId") or "")
+        if not name:
+            return False
+        is_new = name not in self._told
+        if is_new:
+            self._told[name] = set()
+            self._owed[name] = None
+        self._told[name].add(part)
+        if {SIDE, END} <= self._told[name]:
+            self.settle(name)
+        while len(self._told) > KEPT:
+            self.settle(self._told.popitem(last=False)[0])
+        return is_new
 
 
 def side_of(row: Raw) -> str:

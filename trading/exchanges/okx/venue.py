@@ -22,15 +22,19 @@ from trading.exchanges.generic.dialect import (
     Reading,
     StreamEnded,
     StreamItem,
+    ToldInPart,
     decimal,
     parse,
     required,
 )
 from trading.exchanges.okx import outcomes
 from trading.exchanges.okx.algos import (
+    ENDED,
     SHORT,
     TYPES,
+    WAITING,
     Algos,
+    Triggered,
     algo_name,
     order_of,
     read_leg,
@@ -42,6 +46,7 @@ from trading.exchanges.order_wire import OrderWire
 from trading.exchanges.outcomes import Table
 from trading.exchanges.protection import OCO, Exits
 from trading.exchanges.retries import Trouble
+from trading.execution.states import is_terminal
 from trading.instruments import Market
 from trading.messages import PROTECTIVE, Fill, OrderEvent, OrderIntent, OrderState
 
@@ -84,6 +89,7 @@ class OkxDialect(Dialect):
         "place": {"place": 1},
         "cancel": {"place": 1},
         "order": {"order": 1, "fills": 1},
+        "owed": {"order": 1},
         "open_orders": {"order": 2},  # orders, and algo orders, whose endpoint takes 20 in 2 s
         "exit_page": {"order": 1, "fills": 1},
         "order_page": {"fills": 1},
@@ -100,6 +106,7 @@ class OkxDialect(Dialect):
     def __init__(self, names: Names) -> None:
         super().__init__(names)
         self._algos = Algos()
+        self._triggered = Triggered()
 
     def order_type(self, intent: OrderIntent) -> str:
         return ORDER_TYPES[intent.time_in_force]
@@ -169,7 +176,7 @@ class OkxDialect(Dialect):
         if intent.kind in PROTECTIVE:
             return await self._fetch_exit(client, intent, market)
         wanted = {"instId": market.native_id, "clOrdId": intent.client_order_id}
-        return await self._fetch_order(client, wanted, intent, market)
+        return await self._fetch_order(client, wanted, intent.client_order_id)
 
     async def _fetch_exit(self, client: Any, intent: OrderIntent, market: Market) -> OrderEvent | None:
         """Return what an algo order, or the order it has become, says of one of ours."""
@@ -181,8 +188,45 @@ class OkxDialect(Dialect):
         if side_of(row) == short and order_of(row):
             await self.next_page("exit")
             wanted = {"instId": market.native_id, "ordId": order_of(row)}
-            return await self._fetch_order(client, wanted, intent, market)
+            return await self._fetch_order(client, wanted, intent.client_order_id)
         return self._leg_event(row, short, intent.client_order_id, "query")
+
+    def owes_news(self) -> bool:
+        return bool(self._triggered.owed)
+
+    async def fetch_owed(self, client: Any) -> list[OrderEvent]:
+        found: list[OrderEvent] = []
+        known = []
+        for name in self._triggered.owed:
+            await self.next_page("exit")
+            try:
+                events = await self._fetch_owed(client, name)
+            except ccxt.OrderNotFound:
+                continue  # the answer lags behind the stream
+            if events is not None:
+                found += events
+                known.append(name)
+        for name in known:  # only now: whatever fails before that has them all asked for again
+            self._triggered.settle(name)
+        return found
+
+    async def _fetch_owed(self, client: Any, name: str) -> list[OrderEvent] | None:
+        """Return what an algo order and the order it has become say; None while that lags behind the stream."""
+        row = await self._algo(client, name)
+        if row is None:
+            return None
+        order_id = order_of(row)
+        if not order_id and str(row["state"]) not in ENDED:
+            return None
+        events = self._algo_events(row, "query")
+        native_id = str(row["instId"])
+        if order_id and (owner := await self._owner(client, native_id, order_id)):
+            await self.next_page("exit")
+            event = await self._fetch_order(client, {"instId": native_id, "ordId": order_id}, owner)
+            # The stream may have told of its end while the answer was on its way.
+            if event is not None and not self._triggered.is_over(name):
+                events.append(event)
+        return events
 
     async def _algo(self, client: Any, name: str) -> Raw | None:
         rows = (await client.privateGetTradeOrderAlgo({"algoClOrdId": name})).get("data") or []
@@ -210,19 +254,17 @@ class OkxDialect(Dialect):
         self._algos.own(order_id, "")
         return ""
 
-    async def _fetch_order(
-        self, client: Any, wanted: Mapping[str, str], intent: OrderIntent, market: Market
-    ) -> OrderEvent | None:
+    async def _fetch_order(self, client: Any, wanted: Mapping[str, str], client_id: str) -> OrderEvent | None:
         rows = (await client.privateGetTradeOrder(wanted)).get("data") or []
         if not rows:
             return None
         data = rows[0]
         fills: tuple[Fill, ...] = ()
         if required(data["accFillSz"], "accFillSz") > 0:
-            wanted = {"instType": "SPOT", "instId": market.native_id, "ordId": data["ordId"]}
+            wanted = {"instType": "SPOT", "instId": wanted["instId"], "ordId": data["ordId"]}
             trades = await self._pages("order", client.privateGetTradeFills, wanted, "billId")
-            fills = tuple(self._fill(trade, intent.client_order_id) for trade in trades)
-        return self._event({**data, "clOrdId": intent.client_order_id}, fills, "query")
+            fills = tuple(self._fill(trade, client_id) for trade in trades)
+        return self._event({**data, "clOrdId": client_id}, fills, "query")
 
     async def fetch_open_orders(self, client: Any) -> list[OrderEvent]:
         wanted = {"instType": "SPOT"}
@@ -284,10 +326,13 @@ class OkxDialect(Dialect):
         if "event" in message or "data" not in message:
             return None
         if channel == "orders":
-            named = [self._with_owner(data) for data in message["data"]]
-            return [self._pushed(data) for data in named if data is not None]
+            rows = message["data"]
+            begun = [self._triggered.by_order(row, is_end=is_terminal(_state(row))) for row in rows]
+            named = [self._with_owner(data) for data in rows]
+            return [*(self._pushed(data) for data in named if data is not None), *_owed(begun)]
         if channel == "orders-algo":
-            return [event for row in message["data"] for event in self._algo_events(row, "stream")]
+            begun = [self._triggered.by_algo(row) for row in message["data"]]
+            return [*(event for row in message["data"] for event in self._algo_events(row, "stream")), *_owed(begun)]
         if channel == "account":
             return list(self._figures(message["data"]))
         return None
@@ -302,6 +347,8 @@ class OkxDialect(Dialect):
     def _algo_events(self, row: Raw, source: str) -> list[OrderEvent]:
         """Return what an algo order says of our orders behind it; of one it has become, that order tells itself."""
         legs = self._algos.learn_row(row)
+        if str(row.get("state")) in WAITING and str(row.get("algoClOrdId") or "") in self._triggered:
+            return []  # from before it was triggered, and overtaken by the news of that
         became = side_of(row)
         return [
             self._leg_event(row, short, leg.client_order_id, source)
@@ -342,7 +389,7 @@ class OkxDialect(Dialect):
             market=self.names.native(str(data["instId"])),
             client_order_id=str(data.get("clOrdId") or ""),
             exchange_order_id=str(data["ordId"]),
-            state=STATES.get(str(data["state"]), OrderState.UNKNOWN),
+            state=_state(data),
             filled=required(data.get("accFillSz") or "0", "accFillSz"),
             fills=fills,
             source=source,
@@ -396,3 +443,11 @@ class OkxDialect(Dialect):
             await self.next_page(operation)
             page = {**wanted, "after": str(rows[-1][key])}
         raise Incomplete(f"{operation}: more than {MOST_PAGES * PAGE} rows")
+
+
+def _owed(begun: Sequence[bool]) -> list[StreamItem]:
+    return [ToldInPart()] if any(begun) else []
+
+
+def _state(data: Raw) -> OrderState:
+    return STATES.get(str(data["state"]), OrderState.UNKNOWN)
