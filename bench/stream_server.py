@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from contextlib import suppress
 from typing import Any
 
@@ -154,7 +155,8 @@ def resources() -> dict[str, float]:
     return {"rss_mb": kilobytes / 1024, "cpu_s": time.process_time()}
 
 
-def main() -> None:
+def main() -> int:
+    """Serve until told to end; return the exit code."""
     threading.excepthook = _thread_failed
     for name in (signal.SIGINT, signal.SIGTERM):  # told to end in any way, it drops its database
         signal.signal(name, signal.default_int_handler)
@@ -165,9 +167,11 @@ def main() -> None:
             serve(int(sys.argv[1]), compress=sys.argv[2] == "compress")
     except Exception as problem:
         _tell_failure(problem)
-        raise
+        traceback.print_exc()
+        return 1
     except KeyboardInterrupt:  # told to end, or a thread failed and has told why
-        sys.exit(1)
+        return 1
+    return 0
 
 
 def serve(owners: int, *, compress: bool) -> None:
@@ -220,4 +224,7 @@ def layer_name() -> str:
 
 
 if __name__ == "__main__":
-    main()
+    code = main()
+    # Its threads are at work to the last; the interpreter's own end would take from under them what they use.
+    shutil.rmtree(os.environ["ARB_STATE_DIR"], ignore_errors=True)
+    os._exit(code)

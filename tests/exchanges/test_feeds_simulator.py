@@ -111,13 +111,8 @@ def freeze(simulator: Simulator, exchange: str, frozen: bool = True) -> None:
 async def becomes_equal(simulator: Simulator, exchange: str, book: Book) -> None:
     """Freeze the market and wait until the book is the exchange's."""
     freeze(simulator, exchange)
-    wanted: dict[str, dict[float, float]] = {}
-    for _ in range(200):
-        wanted = await rest_depth(simulator, exchange)
-        if book.ready and held(book) == wanted:
-            break
-        await asyncio.sleep(0.05)
-    assert held(book) == wanted
+    wanted = await rest_depth(simulator, exchange)  # once: it doesn't change, and each asking has its weight
+    await until(lambda: book.ready and held(book) == wanted, say=lambda: (held(book), wanted))
     freeze(simulator, exchange, False)
 
 
