@@ -53,7 +53,8 @@ def run(*, fast: bool, pytest_arguments: Sequence[str], strict: bool) -> int:
     with tempfile.TemporaryDirectory(prefix="arb-test-") as scratch:
         reports = Path(scratch)
         embedded = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
-        parallel = ["-n", "3", "--dist", "loadfile"]  # more than cores: much of it waits for processes
+        # As many as cores: what they start (exchanges, hosts) are processes too, and time limits are theirs to share.
+        parallel = ["-n", "2", "--dist", "loadfile"]
         chosen = list(pytest_arguments)
         results.append(
             pytest("tests, embedded", "not browser and not services", [*parallel, *chosen], embedded, reports)
