@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -18,6 +19,8 @@ from exchangesim.core.accounts import Account, Balance
 from exchangesim.core.futures.algo_orders import AlgoOrder
 from exchangesim.core.order_lists import OrderList
 from exchangesim.core.orders import Fill, Order
+
+Body = TypeVar("Body")
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (
@@ -235,16 +238,11 @@ class Store:
         return [msgspec.json.decode(body, type=Order) for (body,) in rows]
 
     def order(self, exchange: str, order_id: int) -> Order | None:
-        row = self._db.execute("SELECT body FROM orders WHERE exchange = ? AND id = ?", (exchange, order_id)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=Order)
+        return self._one("orders", Order, "id = ?", exchange, order_id)
 
     def order_by_client_id(self, exchange: str, api_key: str, client_id: str) -> Order | None:
         """Return the newest order that carried this client id."""
-        row = self._db.execute(
-            "SELECT body FROM orders WHERE exchange = ? AND api_key = ? AND client_id = ? ORDER BY id DESC LIMIT 1",
-            (exchange, api_key, client_id),
-        ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=Order)
+        return self._one("orders", Order, "api_key = ? AND client_id = ?", exchange, api_key, client_id)
 
     def orders(
         self,
@@ -268,12 +266,7 @@ class Store:
             where, values = [*where, "id < ?"], [*values, below_id]
         if closed_only:
             where = [*where, "open = 0"]
-        rows = self._db.execute(
-            f"SELECT body FROM orders WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",  # noqa: S608
-            [*values, limit],
-        ).fetchall()
-        found = [msgspec.json.decode(body, type=Order) for (body,) in rows]
-        return found[::-1] if newest else found
+        return self._several("orders", Order, where, values, newest=newest, limit=limit)
 
     def fills(
         self,
@@ -307,16 +300,11 @@ class Store:
         return found[::-1] if newest else found
 
     def order_list(self, exchange: str, list_id: int) -> OrderList | None:
-        row = self._db.execute("SELECT body FROM lists WHERE exchange = ? AND id = ?", (exchange, list_id)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=OrderList)
+        return self._one("lists", OrderList, "id = ?", exchange, list_id)
 
     def order_list_by_client_id(self, exchange: str, api_key: str, client_id: str) -> OrderList | None:
         """Return the newest list that carried this client id."""
-        row = self._db.execute(
-            "SELECT body FROM lists WHERE exchange = ? AND api_key = ? AND client_id = ? ORDER BY id DESC LIMIT 1",
-            (exchange, api_key, client_id),
-        ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=OrderList)
+        return self._one("lists", OrderList, "api_key = ? AND client_id = ?", exchange, api_key, client_id)
 
     def order_lists(
         self,
@@ -337,24 +325,14 @@ class Store:
             where, values = [*where, "id >= ?"], [*values, from_id]
         if open_only:
             where = [*where, "open = 1"]
-        rows = self._db.execute(
-            f"SELECT body FROM lists WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",  # noqa: S608
-            [*values, limit],
-        ).fetchall()
-        found = [msgspec.json.decode(body, type=OrderList) for (body,) in rows]
-        return found[::-1] if newest else found
+        return self._several("lists", OrderList, where, values, newest=newest, limit=limit)
 
     def algo(self, exchange: str, algo_id: int) -> AlgoOrder | None:
-        row = self._db.execute("SELECT body FROM algos WHERE exchange = ? AND id = ?", (exchange, algo_id)).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=AlgoOrder)
+        return self._one("algos", AlgoOrder, "id = ?", exchange, algo_id)
 
     def algo_by_client_id(self, exchange: str, api_key: str, client_id: str) -> AlgoOrder | None:
         """Return the newest conditional order on contracts that carried this client id."""
-        row = self._db.execute(
-            "SELECT body FROM algos WHERE exchange = ? AND api_key = ? AND client_id = ? ORDER BY id DESC LIMIT 1",
-            (exchange, api_key, client_id),
-        ).fetchone()
-        return None if row is None else msgspec.json.decode(row[0], type=AlgoOrder)
+        return self._one("algos", AlgoOrder, "api_key = ? AND client_id = ?", exchange, api_key, client_id)
 
     def algos(
         self,
@@ -375,12 +353,7 @@ class Store:
             where, values = [*where, "id >= ?"], [*values, from_id]
         if open_only:
             where = [*where, "open = 1"]
-        rows = self._db.execute(
-            f"SELECT body FROM algos WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",  # noqa: S608
-            [*values, limit],
-        ).fetchall()
-        found = [msgspec.json.decode(body, type=AlgoOrder) for (body,) in rows]
-        return found[::-1] if newest else found
+        return self._several("algos", AlgoOrder, where, values, newest=newest, limit=limit)
 
     def entries(
         self,
@@ -429,6 +402,25 @@ class Store:
     def fact(self, exchange: str, name: str) -> object:
         row = self._db.execute("SELECT body FROM facts WHERE exchange = ? AND name = ?", (exchange, name)).fetchone()
         return None if row is None else msgspec.json.decode(row[0])
+
+    def _one(self, table: str, kind: type[Body], where: str, *values: object) -> Body | None:
+        """Return the newest row of an exchange (the first value) that meets a condition."""
+        row = self._db.execute(
+            f"SELECT body FROM {table} WHERE exchange = ? AND {where} ORDER BY id DESC LIMIT 1",  # noqa: S608
+            values,
+        ).fetchone()
+        return None if row is None else msgspec.json.decode(row[0], type=kind)
+
+    def _several(
+        self, table: str, kind: type[Body], where: Sequence[str], values: Sequence[object], *, newest: bool, limit: int
+    ) -> list[Body]:
+        """Return rows, oldest first; of more than ``limit`` the newest, or the oldest when not ``newest``."""
+        rows = self._db.execute(
+            f"SELECT body FROM {table} WHERE {' AND '.join(where)} ORDER BY id {'DESC' if newest else 'ASC'} LIMIT ?",  # noqa: S608
+            [*values, limit],
+        ).fetchall()
+        found = [msgspec.json.decode(body, type=kind) for (body,) in rows]
+        return found[::-1] if newest else found
 
 
 def _where(
