@@ -19,6 +19,7 @@ CHANGING = {
     400: "What was given is wrong; `errors` says which field, its limit and what came.",
     409: "It cannot be now, or the idempotency key was used for another request.",
     413: "The body is too large.",
+    415: "The body is not called JSON.",
 }
 
 

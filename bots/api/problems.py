@@ -23,6 +23,7 @@ from bots.services.answers import KeyReused
 logger = logging.getLogger("arb.api")
 
 MAX_BODY_BYTES = 16_384
+JSON_TYPES = ("application/json", "")  # a header that is not there says nothing else
 MAX_GIVEN = 80
 MAX_ERRORS = 20
 
@@ -35,6 +36,7 @@ TYPES: Mapping[int, str] = {
     405: "urn:arb:method",
     409: "urn:arb:conflict",
     413: "urn:arb:too-large",
+    415: "urn:arb:not-json",
     429: "urn:arb:too-many",
     500: "urn:arb:failed",
 }
@@ -88,7 +90,7 @@ def problem_response(
 
 
 def answered(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """Refuse a body that is too large before anything reads it, and a method that the address does not know."""
+    """Refuse a body that is too large or isn't JSON before anything reads it, and a method the address doesn't know."""
 
     @wraps(view)
     def wrapped(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -99,6 +101,10 @@ def answered(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
             return problem_response(413, f"A request has at most {MAX_BODY_BYTES:,} bytes.")
         except UnreadablePostError:
             return problem_response(400, "The request ended before its body was read.")
+        # What looks for a CSRF token would read it as a form.
+        if request.method == "POST" and request.content_type not in JSON_TYPES:
+            wrong = FieldError("Content-Type", "Must be application/json.", JSON_TYPES[0], _given(request.content_type))
+            return problem_response(415, "A body is JSON: send it with Content-Type: application/json.", [wrong])
         response = view(request, *args, **kwargs)
         if response.status_code == 405:
             allowed = response.headers.get("Allow", "")

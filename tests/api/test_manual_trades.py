@@ -8,7 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import connection
+from django.test import Client
 
 from bots import live_cache
 from bots.models import Bot, Command
@@ -158,6 +160,19 @@ def test_what_is_missing_is_named(alice: Caller, order, missing: str) -> None:
 @pytest.mark.parametrize("body", ["", "garbage", "[]", "null", '"x"', "{", "[" * 10_000, "\x00", '{"amount": NaN}'])
 def test_what_is_not_an_object_of_json_is_refused(alice: Caller, body: str) -> None:
     assert alice.post("/api/manual-trade", body).status_code == 400
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded"])
+def test_what_is_not_called_json_is_refused_and_nothing_is_sent(desk: Desk, order, kind: str) -> None:
+    alice = Client(enforce_csrf_checks=True)  # the token is looked for in forms, too
+    alice.force_login(desk.user)
+    alice.cookies[settings.CSRF_COOKIE_NAME] = token = "x" * 32
+    headers = {"Idempotency-Key": "k", "X-CSRFToken": token}
+    told = alice.post("/api/manual-trade", json.dumps(order()).encode(), content_type=kind, headers=headers)
+    assert (told.status_code, told["Content-Type"]) == (415, "application/problem+json")
+    (error,) = told.json()["errors"]
+    assert (error["field"], error["limit"], error["given"]) == ("Content-Type", "application/json", kind)
+    assert not Command.objects.exists()
 
 
 def test_a_megabyte_is_refused_and_others_go_on(alice: Caller, order) -> None:
