@@ -80,8 +80,13 @@ class DeskChanges:
         self._positions = shown.positions
         self._connection = (_steady(shown.connection), self._monotonic())
         self.is_missing = False
-        oldest = self._monotonic() - REPLAY_SECONDS
-        for _, item in [(at, item) for at, item in self._recent if at >= oldest]:
+        oldest, newest = self._monotonic() - REPLAY_SECONDS, dict[tuple[str, str], Item]()
+        for at, item in self._recent:
+            if at >= oldest:  # what was told later is behind it: an older word would undo what the snapshot shows
+                name = (item["kind"], item["key"])
+                newest.pop(name, None)
+                newest[name] = item
+        for item in newest.values():
             self._take(item)
 
     def take(self, items: Iterable[Item]) -> bool:

@@ -120,6 +120,19 @@ def trade(
     return item("trade", trade_id, data)
 
 
+def position(
+    size: str, *, trade_id: str = "by-hand", entry: str = "50000", mode: str = "paper", **more: Any
+) -> dict[str, Any]:
+    """Return what a trade by hand holds."""
+    data = {
+        "id": trade_id, "trade_id": trade_id, "environment": mode, "account_id": 1, "account": "main",
+        "exchange": "binance-sim", "symbol": "BTC/USDT", "side": "long", "entry_price": entry, "mark_price": None,
+        "size": size, "unrealized_pnl": None, "quote": "USDT", "leverage": None, "liquidation_price": None,
+        "take_profit": None, "stop_loss": None, "protected_by": "", "protection_note": "", "opened_at": time.time(),
+    } | more  # fmt: skip
+    return {"kind": "position", "key": trade_id, "data": data}
+
+
 def pair(trade_id: str = "pair-1", *, state: str = "HOLDING", mode: str = "paper", **figures: Any) -> dict[str, Any]:
     """A trade that holds spot on one exchange against a perpetual on another."""
     told = trade(trade_id, state=state, profit=None, mode=mode)

@@ -29,7 +29,7 @@ from bots.selectors.dashboard import ORDERS
 from bots.selectors.live import trades_data, trades_shown
 from tests.live.conftest import Connect, Page
 from tests.live.desk import Desk, make_desk, make_user
-from tests.live.items import pnl, publish, quote, trade
+from tests.live.items import pnl, position, publish, quote, trade
 from trading.basis import BasisRules
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.database]
@@ -84,18 +84,6 @@ def held_pair(desk: Desk, *, mode: str = "paper") -> BasisPosition:
         owner=desk.user, trade=made, spot=spot, perp=perp, rules=msgspec.to_builtins(BasisRules()), funding_rate=1e-4,
         held=Decimal("0.01"), spot_price=Decimal(50_000), perp_price=Decimal(50_400), entry_bps=Decimal("40.5"),
     )  # fmt: skip
-
-
-def position(
-    size: str, *, trade_id: str = "by-hand", entry: str = "50000", mode: str = "paper", **more: Any
-) -> dict[str, Any]:
-    data = {
-        "id": trade_id, "trade_id": trade_id, "environment": mode, "account_id": 1, "account": "main",
-        "exchange": "binance-sim", "symbol": "BTC/USDT", "side": "long", "entry_price": entry, "mark_price": None,
-        "size": size, "unrealized_pnl": None, "quote": "USDT", "leverage": None, "liquidation_price": None,
-        "take_profit": None, "stop_loss": None, "protected_by": "", "protection_note": "", "opened_at": time.time(),
-    } | more  # fmt: skip
-    return {"kind": "position", "key": trade_id, "data": data}
 
 
 def health(
