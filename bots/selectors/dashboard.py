@@ -31,6 +31,7 @@ from bots.models import (
     Ticket,
     TradingPair,
 )
+from bots.selectors.desks import accounts_real
 from bots.selectors.fees import fee_totals
 from bots.selectors.live import bot_data, opportunity_data, trades_data, trades_shown
 from bots.selectors.profits import profits_ever
@@ -101,29 +102,20 @@ def costs_read(money: DeskMoney, *, owner_id: int, mode: str) -> None:
 
 
 def desk_accounts(*, owner_id: int) -> dict[int, DeskAccount]:
-    """Return an owner's enabled accounts and whose money the figures stored of each are.
-
-    An account's figures are the exchange's while a live bot runs on it, else paper money while a paper bot does; with
-    neither running they are the exchange's if a live bot has it.
-    """
-    uses: dict[int, set[tuple[str, bool]]] = {}
-    bots = Bot.objects.filter(owner_id=owner_id, accounts__isnull=False)
-    for mode, desired, account_id in bots.values_list("mode", "desired_state", "accounts"):
-        uses.setdefault(account_id, set()).add((mode, desired == Bot.Desired.RUNNING))
-    live, paper = Bot.Mode.LIVE.value, Bot.Mode.PAPER.value
-    found = {}
-    for account in ExchangeAccount.objects.filter(owner_id=owner_id, enabled=True).select_related("exchange"):
-        used = uses.get(account.pk, set())
-        is_real = (live, True) in used or ((paper, True) not in used and (live, False) in used)
-        found[account.pk] = DeskAccount(
+    """Return an owner's enabled accounts and whose money the figures stored of each are (:func:`accounts_real`)."""
+    accounts = list(ExchangeAccount.objects.filter(owner_id=owner_id, enabled=True).select_related("exchange"))
+    real = accounts_real(accounts, owner_id=owner_id)
+    return {
+        account.pk: DeskAccount(
             account_id=account.pk,
             label=account.label,
             exchange=account.exchange.code,
-            environment=environment_of(account.exchange) if is_real else TradeMode.PAPER.value,
+            environment=environment_of(account.exchange) if account.pk in real else TradeMode.PAPER.value,
             state=account.observed_state,
             reason=account.observed_reason,
         )
-    return found
+        for account in accounts
+    }
 
 
 def environment_of(exchange: Exchange) -> str:

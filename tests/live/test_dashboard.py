@@ -24,9 +24,10 @@ from bots.live_socket import (
     SIGNED_OUT,
     TOO_MANY_MESSAGES,
 )
-from bots.models import BasisPosition, Market, Order, Position, Ticket
+from bots.models import BasisPosition, Bot, Market, Order, Position, Ticket
 from bots.selectors.dashboard import ORDERS
 from bots.selectors.live import trades_data, trades_shown
+from bots.services.tickets import manual_bot
 from tests.live.conftest import Connect, Page
 from tests.live.desk import Desk, make_desk, make_user
 from tests.live.items import pnl, position, publish, quote, trade
@@ -189,6 +190,24 @@ async def test_an_accounts_money_is_real_while_a_live_bot_runs_on_it(desk: Desk,
     assert line.environment == "simulated"
     _, paper = await open_desk(desk.user, "paper")
     assert paper.balance == []
+
+
+async def test_trades_by_hand_make_the_money_of_accounts_with_a_key_real(desk: Desk, open_desk: Any) -> None:
+    keyed, without = desk.accounts.values()
+
+    def by_hand() -> None:
+        desk.bot.accounts.clear()
+        keyed.credentials, keyed.key_fingerprint = "sealed", "print"
+        keyed.save()
+        for mode in ("live", "paper"):
+            manual = manual_bot(owner=desk.user, mode=mode)
+            Bot.objects.filter(pk=manual.pk).update(desired_state="running")
+
+    await database_sync_to_async(by_hand)()
+    for mode, account, environment in (("live", keyed, "simulated"), ("paper", without, "paper")):
+        _, shown = await open_desk(desk.user, mode)
+        assert [(one.account_id, one.environment) for one in shown.connection.accounts] == [(account.pk, environment)]
+        assert {line.environment for line in shown.balance} == {environment}
 
 
 async def test_a_trade_tells_its_orders_too_in_one_batch(desk: Desk, open_desk: Any) -> None:
