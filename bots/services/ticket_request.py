@@ -28,6 +28,7 @@ PATHS = ("auto", "websocket")
 MAX_TIMEOUT_SECONDS = 600
 BPS = Decimal(10_000)
 HUNDRED = Decimal(100)
+MOST_PERCENT = Decimal(10_000)  # a level further away than that is a slip of the hand
 
 
 class Wrong(NamedTuple):
@@ -365,6 +366,9 @@ def _of_percent(request: Request, field: str, percent: Any, *, above: bool) -> D
         return None
     if not above and share >= HUNDRED:
         request.refuse(field, "Must be below 100 percent", limit="100", given=percent)
+        return None
+    if share > MOST_PERCENT:
+        request.refuse(field, f"Must be at most {MOST_PERCENT} percent", limit=MOST_PERCENT, given=percent)
         return None
     if entry is None:
         request.refuse(field, f"No price of {market.key} is known now: give the price itself", given=percent)

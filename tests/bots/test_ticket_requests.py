@@ -97,6 +97,7 @@ def test_the_same_key_is_one_request_and_another_key_another(place: Place) -> No
         ({"stop_loss_percent": "100"}, "stop_loss_percent", "below 100"),
         ({"take_profit": "61000", "take_profit_percent": "2"}, "take_profit", "not both"),
         ({"side": "sell", "stop_loss": "61000"}, "stop_loss", "opens no position"),
+        ({"take_profit_percent": "1e18"}, "take_profit_percent", "at most 10000 percent"),
         ({"timeout_seconds": 6000}, "timeout_seconds", "1 to 600"),
         ({"order": "stop"}, "order", "adaptive or market"),
         ({"path": "pigeon"}, "path", "auto or websocket"),
