@@ -7,6 +7,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
 from bots.models import Balance, Bot, ExchangeAccount, Market, Ticket
+from bots.selectors.desks import accounts_real
 from trading import instruments
 from trading.instruments import Side
 from trading.margin import Held, liquidation_price, most_leverage
@@ -88,13 +89,16 @@ def liquidation_of(
 
 
 def free_of(account: ExchangeAccount, asset: str, *, mode: str) -> Decimal | None:
-    """Return what an account may still bind of an asset; None for real money of which nothing is known yet."""
+    """Return what an account may still bind of an asset; None if that is not known.
+
+    That is real money of which nothing is stored yet, and paper money of an account whose real money is stored.
+    """
     row = Balance.objects.filter(account=account, asset=asset).with_reserved().first()
-    if row is not None:
-        return row.free - row.reserved  # type: ignore[no-any-return, attr-defined]  # annotated
-    if Balance.objects.filter(account=account).exists():
-        return ZERO
-    return Decimal(account.paper_balances.get(asset, "0")) if mode == Bot.Mode.PAPER else None
+    if row is None and not Balance.objects.filter(account=account).exists():
+        return Decimal(account.paper_balances.get(asset, "0")) if mode == Bot.Mode.PAPER else None
+    if mode == Bot.Mode.PAPER and accounts_real([account], owner_id=account.owner_id):
+        return None
+    return ZERO if row is None else row.free - row.reserved  # type: ignore[attr-defined]  # annotated
 
 
 def _holding(account: ExchangeAccount, row: Market, *, mode: str) -> Iterable[Ticket]:

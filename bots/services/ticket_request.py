@@ -14,7 +14,7 @@ from django.db.models import FilteredRelation, Q
 from bots.fields import plain
 from bots.live_cache import last_known
 from bots.models import Bot, Exchange, ExchangeAccount, Market
-from bots.services.ticket_margin import Entry, free_of, leverage_refusal, liquidation_of
+from bots.services.ticket_margin import UNKNOWN, Entry, free_of, leverage_refusal, liquidation_of
 from trading import instruments
 from trading.execution.pricing import WorkingStyle, limit_price_in_spread
 from trading.execution.repair import smallest_order
@@ -382,7 +382,10 @@ def _of_percent(request: Request, field: str, percent: Any, *, above: bool) -> D
 
 
 def _balance(request: Request) -> None:
-    """Refuse what the account cannot pay, and real money of which nothing is known yet."""
+    """Refuse what the account cannot pay, and real money of which nothing is known yet.
+
+    Paper money of an account that has real money is known to its engine alone, which judges it.
+    """
     market, account, quantity, price = request.market, request.account, request.quantity, request.cap
     if market is None or account is None or quantity is None or price is None:
         return
@@ -390,7 +393,8 @@ def _balance(request: Request) -> None:
     asset, amount = needed(market, request.side, quantity, price, leverage=request.leverage, mark=middle)
     request.free = free = free_of(account, asset, mode=request.mode)
     if free is None:
-        request.refuse("account_id", f"The balance of {account.label} is not known yet: wait for its engine")
+        if request.mode == Bot.Mode.LIVE:
+            request.refuse("account_id", f"The balance of {account.label} is not known yet: wait for its engine")
     elif amount > free:
         message = f"Needs {amount.normalize():f} {asset}; {account.label} has {free.normalize():f} free"
         request.refuse("amount", message, limit=f"{free.normalize():f}", given=f"{quantity:f}")
@@ -402,7 +406,10 @@ def _liquidation(request: Request, data: Mapping[str, Any]) -> None:
     price, quote = request.price, request.quote
     if market is None or account is None or row is None or quantity is None or price is None or quote is None:
         return
-    if request.free is None or market.kind == "spot":
+    if market.kind == "spot":
+        return
+    if request.free is None:
+        request.liquidation_note = UNKNOWN
         return
     size = base_quantity(market, quantity, price)
     entry = Entry(request.side, size, price, mark=quote.middle, leverage=request.leverage)

@@ -65,7 +65,8 @@ class Place:
         """Let the owner hold a position of a trade by hand."""
         bot = manual_bot(owner=self.anna, mode="paper")
         trade = self.world.trade(bot, self.world.token(self.anna))
-        intents = self.world.intents(self.world.bot(self.anna, f"of {trade.trade_id}"), trade)[:1]
+        others = self.world.bot(self.anna, f"of {trade.trade_id}", mode="paper")
+        intents = self.world.intents(others, trade)[:1]
         trade_commit(owner_id=self.anna.pk, token=self.world.token(self.anna), trade=trade, intents=intents)
         stored = Order.objects.get(client_order_id=intents[0].client_order_id).trade
         stored.state = "HOLDING"

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ValidationError
+from django.utils import timezone
 
 from bots.live_cache import last_known
 from bots.models import Bot, Command
+from bots.services.bots import bot_start
 from bots.services.tickets import (
     manual_bot,
     manual_close_request,
@@ -95,9 +97,9 @@ def test_the_same_key_is_one_request_and_another_key_another(place: Place) -> No
         ({"take_profit": "59000"}, "take_profit", "above the entry"),
         ({"stop_loss": "61000"}, "stop_loss", "below the entry"),
         ({"stop_loss_percent": "100"}, "stop_loss_percent", "below 100"),
+        ({"take_profit_percent": "1e18"}, "take_profit_percent", "at most 10000 percent"),
         ({"take_profit": "61000", "take_profit_percent": "2"}, "take_profit", "not both"),
         ({"side": "sell", "stop_loss": "61000"}, "stop_loss", "opens no position"),
-        ({"take_profit_percent": "1e18"}, "take_profit_percent", "at most 10000 percent"),
         ({"timeout_seconds": 6000}, "timeout_seconds", "1 to 600"),
         ({"order": "stop"}, "order", "adaptive or market"),
         ({"path": "pigeon"}, "path", "auto or websocket"),
@@ -132,6 +134,16 @@ def test_an_estimate_says_price_fee_slippage_and_what_is_in_the_way(place: Place
     told = manual_estimate(owner=place.anna, data=place.data(amount="100"))
     assert "free" in told["refusals"][0]
     assert not Command.objects.exists()
+
+
+def test_paper_is_not_judged_by_the_real_money_of_its_account(place: Place) -> None:
+    """What an account has on paper beside its real money is known to its engine alone."""
+    place.account.balances.create(owner=place.anna, asset="USDT", free="1", used="0", at=timezone.now())
+    assert "has 1 free" in manual_estimate(owner=place.anna, data=place.data())["refusals"][0], "paper money"
+    live = manual_bot(owner=place.anna, mode="live")
+    bot_start(bot=live, actor=place.anna)
+    assert manual_estimate(owner=place.anna, data=place.data())["refusals"] == []
+    assert "has 1 free" in manual_estimate(owner=place.anna, data=place.data(mode="live"))["refusals"][0]
 
 
 def test_closing_wants_a_trade_that_holds_something(place: Place) -> None:
