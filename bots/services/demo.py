@@ -100,7 +100,7 @@ def demo_seed(*, exchanges: Sequence[DemoExchange], credentials: CredentialsFact
             owner = User.objects.get(username=username)
             live = [_account_ready(owner, row, LIVE, credentials(row.code, username)) for row in rows]
             for row in contracts:  # no bot's: for trades by hand, with the exchange's simulated money or on paper
-                _account_ready(owner, row, LIVE, credentials(row.code, username), paper_balances={QUOTE: PAPER_QUOTE})
+                _account_ready(owner, row, LIVE, credentials(row.code, username))
             modes = {bot.mode for bot in bots}
             paper = [_account_ready(owner, row, PAPER, None) for row in rows] if Bot.Mode.PAPER in modes else []
             for bot in bots:
@@ -160,14 +160,7 @@ def _user_ready(username: str, *, operator: bool) -> DemoUser:
     return DemoUser(username, role, password)
 
 
-def _account_ready(
-    owner: User,
-    exchange: Exchange,
-    label: str,
-    credentials: Credentials | None,
-    *,
-    paper_balances: dict[str, str] | None = None,
-) -> ExchangeAccount:
+def _account_ready(owner: User, exchange: Exchange, label: str, credentials: Credentials | None) -> ExchangeAccount:
     account = ExchangeAccount.objects.filter(owner=owner, exchange=exchange, label=label).first()
     if account is not None:
         return account
@@ -177,13 +170,15 @@ def _account_ready(
         exchange=exchange,
         label=label,
         credentials=credentials,
-        paper_balances=paper_balances or (None if credentials else _paper_balances(exchange)),
+        paper_balances=_paper_balances(exchange),  # of those with a key, for trades by hand on paper
     )
 
 
 def _paper_balances(exchange: Exchange) -> dict[str, str]:
-    """Return a start in the quote asset and in every base the exchange trades against it."""
-    bases = Market.objects.filter(exchange=exchange, active=True, quote=QUOTE).values_list("base_id", flat=True)
+    """Return a start in the quote asset and in every coin the exchange trades against it."""
+    bases = Market.objects.filter(exchange=exchange, active=True, quote=QUOTE, kind=Market.Kind.SPOT).values_list(
+        "base_id", flat=True
+    )
     return {QUOTE: PAPER_QUOTE, **{base: PAPER_BASES.get(base, "1000") for base in bases}}
 
 

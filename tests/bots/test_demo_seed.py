@@ -79,6 +79,12 @@ def test_engines_find_everything_to_run(db):
         }
 
 
+def test_every_account_trades_by_hand_on_paper_too(db):
+    seed()
+    for account in ExchangeAccount.objects.all():
+        assert {"USDT", "BTC"} <= account.paper_balances.keys(), account
+
+
 def test_contracts_are_for_trades_by_hand_and_no_bots(db):
     contract = market("perp-sim", symbol="BTC/USDT:USDT", kind="linear", settle="USDT")
     urls = {"rest": "http://127.0.0.1:9009", "ws": "ws://127.0.0.1:9009"}
@@ -87,7 +93,7 @@ def test_contracts_are_for_trades_by_hand_and_no_bots(db):
     accounts = ExchangeAccount.objects.filter(exchange__code="perp-sim")
     assert [account.owner.username for account in accounts.order_by("pk")] == ["anna", "ben"]
     assert not Bot.objects.filter(accounts__in=accounts).exists()
-    assert {account.paper_balances["USDT"] for account in accounts} == {"25000"}
+    assert [account.paper_balances for account in accounts] == [{"USDT": "25000"}] * 2
     assert "perp-sim" in {account.exchange for account in demo_accounts()}
     for account in accounts:
         for mode in ("paper", "live"):
