@@ -45,7 +45,8 @@ def live(request: HttpRequest) -> HttpResponse:
         "switch": request.user.has_perm(SET),
         "everybody": sees_everything(request.user),
     }
-    context = {"owner": owner, "owners": owners, "mode": settings.ARB_SHAPE, "may": may}
+    own = owner.pk == request.user.pk  # who alone closes what is held
+    context = {"owner": owner, "owners": owners, "own": own, "mode": settings.ARB_SHAPE, "may": may}
     return render(request, "live/live.html", context)
 
 

@@ -47,14 +47,24 @@ export class Pairs {
 
   _fillClose(cell, trade) {
     if (!cell.button) {
-      cell.button = el("button", { type: "button", class: "small" }, "Close…");
-      cell.button.addEventListener("click", () => this.onClose(closingOf(cell.trade)));
+      cell.button = closeButton(this.onClose);
       cell.append(cell.button);
     }
-    cell.trade = trade;
-    cell.button.hidden = Boolean(trade.pair.closing);
-    setAttribute(cell.button, "aria-label", `Close the pair ${trade.base}/${trade.quote} of ${trade.bot}`);
+    showCloseButton(cell.button, trade);
   }
+}
+
+/** The button that asks to close a pair: `onClose` gets what the dialog needs to know of it. */
+export function closeButton(onClose) {
+  const button = el("button", { type: "button", class: "small" }, "Close…");
+  button.addEventListener("click", () => onClose(closingOf(button.trade)));
+  return button;
+}
+
+export function showCloseButton(button, trade) {
+  button.trade = trade;
+  button.hidden = Boolean(trade.pair.closing);
+  setAttribute(button, "aria-label", `Close the pair ${trade.base}/${trade.quote} of ${trade.bot}`);
 }
 
 /** What the dialog that closes a position needs to know of a pair. */

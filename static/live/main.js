@@ -1,5 +1,6 @@
 // The live page: connect, keep what the server says, show it.
 
+import { CloseDialog } from "../desk/close.js";
 import { ServerClock, startAges } from "./ages.js";
 import { Balances } from "./balances.js";
 import { Bots } from "./bots.js";
@@ -20,9 +21,10 @@ const store = new Store();
 
 new Figures(byId("figures"), store, clock);
 new Spreads(byId("spreads"), store, clock);
-new Trades(byId("trades"), store);
-new Opportunities(byId("opportunities"), store);
 const csrfToken = document.querySelector("[name=csrfmiddlewaretoken]").value;
+const closing = byId("close-dialog") && new CloseDialog(byId("close-dialog"), store, csrfToken);
+new Trades(byId("trades"), store, { onClose: closing && ((pair) => closing.open(pair)) });
+new Opportunities(byId("opportunities"), store);
 const desk = { ownerId: page.dataset.owner, clock, csrfToken };
 new Risk(byId("risk"), store, desk);
 new Bots(byId("bots"), store, desk);

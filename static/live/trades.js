@@ -1,5 +1,6 @@
 // Trades as they happen, newest first, each with its legs.
 
+import { closeButton, showCloseButton } from "../desk/pairs.js";
 import { setAge } from "./ages.js";
 import { KeyedList, el, setAttribute, setBadge, setSign, setText } from "./dom.js";
 import { amount, bps, clockTime, money, signOf, venueName, words } from "./format.js";
@@ -15,12 +16,13 @@ const ORDER_TONES = {
 };
 
 export class Trades {
-  constructor(root, store) {
+  /** `onClose(pair)` is called by the button of a pair that is held; without it there is none. */
+  constructor(root, store, { onClose = null } = {}) {
     this.store = store;
     this.empty = root.querySelector("[data-empty]");
     this.meta = root.querySelector("[data-meta]");
     this.head = root.querySelector(".trade-head");
-    this.list = new KeyedList(root.querySelector("[data-list]"), createTrade, updateTrade);
+    this.list = new KeyedList(root.querySelector("[data-list]"), (item) => createTrade(item, onClose), updateTrade);
     this.shownBefore = false;
     store.subscribe(["trade"], () => this.render());
   }
@@ -47,13 +49,14 @@ export function routeOf(trade) {
   return buy && sell ? `${buy} → ${sell}` : buy || sell;
 }
 
-function createTrade({ open, fresh }) {
+function createTrade({ open, fresh }, onClose) {
   const parts = {
     time: el("span", { class: "num t-time" }), age: el("span", { class: "num age t-age" }),
     pair: el("strong", { class: "t-pair" }), route: el("span", { class: "t-route" }), bot: el("span", { class: "t-bot muted" }),
     quantity: el("span", { class: "num t-quantity" }), expected: el("span", { class: "num muted t-expected" }),
     profit: el("strong", { class: "num t-profit" }), state: el("span", { class: "badge" }), reason: el("p", { class: "reason" }),
     figures: el("dl", { class: "pair-figures", hidden: true }),
+    close: onClose && el("p", { class: "pair-close", hidden: true }, closeButton(onClose)),
   };
   const body = el("tbody");
   const details = el("details", { open },
@@ -66,7 +69,7 @@ function createTrade({ open, fresh }) {
         el("thead", {}, el("tr", {}, ...["Side", "Exchange", "Average", "Limit", "Filled", "Fee", "State", "Order"].map(
           (name) => el("th", { scope: "col", class: LEG_CLASS[name] ?? "" }, name)))),
         body),
-      parts.figures, parts.bot, parts.reason));
+      parts.figures, ...(parts.close ? [parts.close] : []), parts.bot, parts.reason));
   const node = el("li", { class: fresh ? "trade fresh" : "trade" }, details);
   if (fresh) setTimeout(() => node.classList.remove("fresh"), FRESH_MS);
   node.parts = parts;
@@ -96,15 +99,19 @@ function updateTrade(node, { trade }) {
   setText(parts.reason, [residual, trade.reason].filter(Boolean).join(" · "));
   parts.reason.hidden = !parts.reason.textContent;
   setText(parts.bot, `${trade.bot}, ${trade.mode}`);
-  showPair(parts.figures, trade);
+  const isHeld = Boolean(trade.pair) && trade.state !== "CLOSED" && trade.state !== "FAILED";
+  parts.figures.hidden = !isHeld;
+  if (isHeld) showPair(parts.figures, trade);
+  if (parts.close) {
+    parts.close.hidden = !isHeld;
+    if (isHeld) showCloseButton(parts.close.firstChild, trade);
+  }
   const legs = [...trade.legs].sort((a, b) => a.leg - b.leg || a.attempt - b.attempt);
   node.legs.show(legs, (leg) => leg.client_order_id);
 }
 
 /** How a pair of spot against a perpetual stands, while it is held. */
-function showPair(list, { pair, quote, state }) {
-  list.hidden = !pair || state === "CLOSED" || state === "FAILED";
-  if (list.hidden) return;
+function showPair(list, { pair, quote }) {
   const edge = (value) => (value === null ? "–" : `${bps(value)} bps`);
   const figures = [
     ["Spot leg", amount(pair.spot_price), 0], ["Perpetual leg", amount(pair.perp_price), 0],

@@ -9,10 +9,14 @@ import pytest
 from channels.db import database_sync_to_async
 from playwright.async_api import Page, expect
 
-from bots.models import Bot
+from bots.models import Bot, Command, Trade
+from bots.services.commands import command_finish
 from tests.browser.conftest import OpenPage
-from tests.live.desk import Desk
+from tests.browser.server import LiveServer
+from tests.browser.test_look import picture
+from tests.live.desk import Desk, make_user
 from tests.live.items import bot, feed, pair, pnl, publish, quote, trade
+from tests.live.test_dashboard import held_pair
 
 pytestmark = [
     pytest.mark.browser,
@@ -282,3 +286,42 @@ async def test_a_held_pair_shows_how_it_stands_below_its_orders(desk: Desk, open
     await expect(page.locator(".pair-figures:visible")).to_have_count(1)
     await publish(pair(state="CLOSED"), owner=desk.user.pk)
     await expect(page.locator(".pair-figures:visible")).to_have_count(0)
+
+
+async def test_a_pair_is_closed_from_the_live_page_as_from_the_desk(
+    desk: Desk, open_page: OpenPage, server: LiveServer
+) -> None:
+    await database_sync_to_async(held_pair)(desk)
+    page = await open_page()
+    requests: list[str] = []
+    page.on("request", lambda one: one.method == "POST" and requests.append(one.url.removeprefix(server.url)))
+    trade_id = await database_sync_to_async(lambda: Trade.objects.get().trade_id)()
+    await publish(pair(trade_id), trade("other"), owner=desk.user.pk)
+    close = page.locator(".trade").get_by_role("button", name="Close the pair BTC/USDT")
+    await expect(close).to_have_count(1)
+    await close.focus()
+    await page.keyboard.press("Enter")
+    dialog = page.locator("#close-dialog")
+    await expect(dialog.locator("[data-title]")).to_have_text("Close pair BTC/USDT")
+    await expect(dialog.locator("[data-about]")).to_contain_text("closing now would earn −4.25 bps in all")
+    await expect(dialog.locator("[data-choice]")).to_be_hidden()
+    assert requests == [], "nothing is sent before it is confirmed"
+    await picture(page, "live-close-pair")
+    await dialog.get_by_role("button", name="Close pair").dblclick()
+    await expect(dialog.get_by_role("button", name="Done")).to_be_visible()
+    assert requests == ["/api/manual-trade/close"]
+    (asked,) = await database_sync_to_async(lambda: list(Command.objects.all()))()
+    assert (asked.kind, asked.payload["trade_id"], asked.payload["quantity"]) == ("manual_close", trade_id, None)
+    await database_sync_to_async(command_finish)(command_id=asked.pk, failed=True, result="The engine is away.")
+    await expect(dialog.locator(".ticket .message")).to_have_text("The engine is away.")
+    await publish(pair(trade_id, closing="its owner closed it"), owner=desk.user.pk)
+    await dialog.get_by_role("button", name="Done").click()
+    await expect(close).to_be_hidden()
+
+
+async def test_who_only_looks_at_a_desk_closes_no_pair_on_it(desk: Desk, open_page: OpenPage) -> None:
+    await database_sync_to_async(make_user)("olga", operator=True)
+    page = await open_page("olga", address=f"/live/?owner={desk.user.pk}")
+    await publish(pair(), owner=desk.user.pk)
+    await expect(page.locator(".pair-figures:visible")).to_have_count(1)
+    await expect(page.locator(".pair-close, #close-dialog")).to_have_count(0)
