@@ -22,7 +22,7 @@ from exchangesim.core.market import SimMarket
 from exchangesim.core.orders import Fill, NewOrder, Order, OrderType, Rejected, Side
 from exchangesim.core.synthetic import Quoter
 from exchangesim.face import NoSuchNotion, SocketAction
-from exchangesim.venues import ControlError, Venue, amount, reply
+from exchangesim.venues import ControlError, Venue, amount, position_side, reply
 
 RULES = frozenset({"tick", "lot", "min_quantity", "max_quantity", "min_notional", "price_band"})
 PERMISSIONS = frozenset({"read", "trade", "withdraw"})
@@ -78,6 +78,7 @@ class OrderRequest(msgspec.Struct, forbid_unknown_fields=True):
     quantity: str | int | float
     price: str | int | float | None = None
     client_id: str = ""
+    position_side: str = "BOTH"
 
 
 class ExecutionRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -267,6 +268,7 @@ class Control:
             price=None if wanted.price is None else amount("price", wanted.price),
             quantity=amount("quantity", wanted.quantity),
             client_id=wanted.client_id,
+            position_side=position_side(wanted.position_side),
         )
         try:
             return reply(_order(exchange, exchange.place(account, new)), 201)

@@ -8,13 +8,14 @@ from decimal import Decimal, InvalidOperation
 import msgspec
 from aiohttp import web
 
+from exchangesim.core.accounts import Account
 from exchangesim.core.futures.exchange import FuturesExchange
 from exchangesim.core.futures.liquidation import deleverage
 from exchangesim.core.futures.margin import AccountMargin, PositionMargin, liquidation_price
 from exchangesim.core.market import SimMarket
-from exchangesim.core.orders import PositionSide
+from exchangesim.core.orders import Rejected
 from exchangesim.core.text import plain
-from exchangesim.venues import ControlError, Venue, amount, reply
+from exchangesim.venues import ControlError, Venue, amount, position_side, reply
 
 
 class MarkRequest(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,6 +45,14 @@ class DeleverageRequest(msgspec.Struct, forbid_unknown_fields=True):
     side: str = "BOTH"
 
 
+class HedgeRequest(msgspec.Struct, forbid_unknown_fields=True):
+    """Let an account hold both sides of each contract apart, or (not ``hedged``) one position."""
+
+    exchange: str
+    api_key: str
+    hedged: bool
+
+
 class FuturesControl:
     """Routes for exchanges of contracts."""
 
@@ -56,6 +65,7 @@ class FuturesControl:
             web.post("/mark", self._mark),
             web.post("/funding", self._fund),
             web.post("/deleverage", self._deleverage),
+            web.post("/hedge", self._hedge),
         ]
 
     async def _positions(self, request: web.Request) -> web.Response:
@@ -106,17 +116,28 @@ class FuturesControl:
         wanted = msgspec.json.decode(await request.read(), type=DeleverageRequest)
         exchange = self._exchange(wanted.exchange)
         market = self._market(exchange, wanted.symbol)
-        account = exchange.accounts.get(wanted.api_key)
-        if account is None:
-            raise ControlError(f"{exchange.name} has no account with the key {wanted.api_key!r}.", 404)
-        if wanted.side not in list(PositionSide):
-            raise ControlError(f"side must be {', '.join(PositionSide)}, not {wanted.side!r}.")
-        position = exchange.position(account, market.native, PositionSide(wanted.side))
+        account = self._account(exchange, wanted.api_key)
+        position = exchange.position(account, market.native, position_side(wanted.side))
         quantity = amount("quantity", wanted.quantity)
         if not 0 < quantity <= abs(position.quantity):
             raise ControlError(f"quantity must be above 0 and at most {plain(abs(position.quantity))}.")
         order = deleverage(exchange, account, position, quantity)
         return reply({"order_id": str(order.id), "client_id": order.client_id, "filled": plain(order.filled)})
+
+    async def _hedge(self, request: web.Request) -> web.Response:
+        wanted = msgspec.json.decode(await request.read(), type=HedgeRequest)
+        exchange = self._exchange(wanted.exchange)
+        try:
+            exchange.set_hedged(self._account(exchange, wanted.api_key), wanted.hedged)
+        except Rejected as rejected:
+            raise ControlError(rejected.detail, 409) from None
+        return reply({"hedged": wanted.hedged})
+
+    def _account(self, exchange: FuturesExchange, api_key: str) -> Account:
+        account = exchange.accounts.get(api_key)
+        if account is None:
+            raise ControlError(f"{exchange.name} has no account with the key {api_key!r}.", 404)
+        return account
 
     def _prices(self, exchange: FuturesExchange, market: SimMarket) -> dict[str, object]:
         prices = exchange.prices[market.native]

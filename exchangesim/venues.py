@@ -10,6 +10,7 @@ from aiohttp import web
 
 from exchangesim.core.exchange import SimExchange
 from exchangesim.core.latency import Latency
+from exchangesim.core.orders import PositionSide
 from exchangesim.core.synthetic import Quoter
 from exchangesim.face import Face
 
@@ -35,6 +36,13 @@ class Venue:
 
 def reply(data: object, status: int = 200) -> web.Response:
     return web.Response(body=msgspec.json.encode(data), status=status, content_type="application/json")
+
+
+def position_side(value: str) -> PositionSide:
+    """Read which position of a contract a request is for; raises ControlError."""
+    if value not in list(PositionSide):
+        raise ControlError(f"side must be {', '.join(PositionSide)}, not {value!r}.")
+    return PositionSide(value)
 
 
 def amount(name: str, value: str | float) -> Decimal:

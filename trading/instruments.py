@@ -151,3 +151,18 @@ def order_quantity(market: Market, base: Decimal, price: Decimal) -> Decimal:
     if market.kind == "inverse":
         return base * price / market.contract_size
     return base / market.contract_size
+
+
+POSITION_SIDES = ("long", "short")
+
+
+def holding_of(contract: str, side: str) -> str:
+    """Return the name of what is held in a contract, given by its symbol or key: with its ``side``, long or short,
+    where the account holds both apart (hedge mode); any other side is the account's one position."""
+    return f"{contract} {side}" if side in POSITION_SIDES else contract
+
+
+def contract_of(holding: str) -> str:
+    """Return the contract, as it was given, of a holding's name."""
+    contract, _, side = holding.rpartition(" ")
+    return contract if side in POSITION_SIDES else holding

@@ -288,6 +288,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
 
     ``realized_pnl`` is what it realised of a position in a contract, in the settle asset, before the fee; None where
     the exchange doesn't tell it. ``forced`` is a :class:`Forced` of an order that the exchange made by itself.
+    ``position_side`` is ``long`` or ``short`` where the account holds both sides of a contract apart, else empty.
     """
 
     account_id: int
@@ -304,6 +305,7 @@ class Fill(msgspec.Struct, frozen=True, kw_only=True):
     exchange_ns: int
     realized_pnl: Decimal | None = None
     forced: str = ""
+    position_side: str = ""
 
 
 class OrderEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from bots.admin.display import EMPTY, ORDER_STATES, SIDES, age, amount, link, mo
 from bots.admin.disputes import DisputePanel
 from bots.models import Fill, Order, OrderEvent
 from bots.services.disputes import DECIDE
+from trading.instruments import holding_of
 
 _OWNER = ("owner", ScopedRelatedFilter)
 
@@ -221,7 +222,7 @@ class FillAdmin(ReadOnlyAdmin):
 
     @display(description="Market", ordering="market__symbol")
     def symbol(self, fill: Fill) -> str:
-        return fill.market.symbol
+        return holding_of(fill.market.symbol, fill.position_side)
 
     @display(description="Side", ordering="side")
     def side_badge(self, fill: Fill) -> SafeString:

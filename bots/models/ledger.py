@@ -157,7 +157,8 @@ class LedgerLine(AppendOnly):
 
     entry = models.ForeignKey(LedgerEntry, on_delete=models.PROTECT, related_name="lines")
     book = models.CharField(max_length=16, choices=Book.choices)
-    # A contract is a holding too: its asset is the market's symbol, its amount the contracts held.
+    # A contract is a holding too: its asset is the market's symbol, with its side where both are held apart, its amount
+    # the contracts held.
     asset = models.CharField(max_length=64)
     amount = MoneyField()
 

@@ -13,6 +13,7 @@ from bots.models.base import AppendOnly, Owned, OwnedQuerySet, choices, one_of
 from bots.models.trades import Trade
 from bots.models.venues import Market
 from trading.execution.states import TERMINAL
+from trading.instruments import POSITION_SIDES
 from trading.messages import OrderKind, OrderState, TimeInForce
 
 UNFINISHED_ORDERS = tuple(sorted(state.value for state in OrderState if state not in TERMINAL))
@@ -149,6 +150,10 @@ class Fill(Owned, AppendOnly):
     )
     exchange_order_id = models.CharField(max_length=64, blank=True)
     side = models.CharField(max_length=4, choices=Order.Side.choices)
+    position_side = models.CharField(
+        max_length=5, blank=True, default="", choices=[(side, side.capitalize()) for side in POSITION_SIDES],
+        help_text="Of an account that holds both sides of a contract apart (hedge mode).",
+    )  # fmt: skip
     price = MoneyField()
     quantity = MoneyField()
     fee = MoneyField(null=True, help_text="Empty: not known yet. Negative: a rebate.")
@@ -167,6 +172,7 @@ class Fill(Owned, AppendOnly):
         constraints = [
             models.UniqueConstraint(fields=["account", "market", "exchange_trade_id"], name="fill_unique"),
             one_of("side", Order.Side, "fill_side"),
+            models.CheckConstraint(condition=Q(position_side__in=["", *POSITION_SIDES]), name="fill_position_side"),
             models.CheckConstraint(condition=Q(price__gt=0, quantity__gt=0), name="fill_amounts_positive"),
         ]
         indexes = [models.Index(fields=["owner", "-id"], name="fill_owner")]

@@ -29,7 +29,7 @@ from bots.times import from_ns
 from bots.venue_keys import markets_by_key
 from trading import messages
 from trading.execution.states import next_state
-from trading.instruments import MIN_STEP, money, positive
+from trading.instruments import MIN_STEP, POSITION_SIDES, money, positive
 from trading.messages import OrderState
 
 logger = logging.getLogger("arb.store")
@@ -266,6 +266,7 @@ def _fill_row(
                 order=found.order(fill.account_id, client_order_id, exchange_order_id),
                 exchange_order_id=exchange_order_id[:64],
                 side=fill.side,
+                position_side=fill.position_side if fill.position_side in POSITION_SIDES else "",
                 price=positive(fill.price, field="price"),
                 quantity=positive(fill.quantity, field="quantity"),
                 fee=None if fill.fee is None else money(fill.fee, field="fee"),

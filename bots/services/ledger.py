@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from bots.fields import exact_product, exact_sum
 from bots.models import Difference, ExchangeAccount, Fill, Income, LedgerEntry, LedgerLine, Market, Order
+from trading.instruments import holding_of
 
 _CAUSE, _BOOK = LedgerEntry.Cause, LedgerLine.Book
 INCOME_CAUSES = {Income.Kind.FUNDING.value: _CAUSE.FUNDING, Income.Kind.INSURANCE.value: _CAUSE.INSURANCE}
@@ -19,11 +20,12 @@ def fill_lines(fill: Fill, market: Market) -> list[Line]:
     """Return the lines of a fill without its fee; they sum to zero per asset.
 
     Spot exchanges base against quote. A contract exchanges nothing: the holding is booked in contracts under the
-    market's symbol, and cash moves by what a fill realises (:func:`realised_lines`).
+    market's symbol, with its side where the account holds both apart, and cash moves by what a fill realises
+    (:func:`realised_lines`).
     """
     sign = 1 if fill.side == Order.Side.BUY else -1
     if market.kind != Market.Kind.SPOT:
-        return _both_books(market.symbol, sign * fill.quantity, _BOOK.TRADING)
+        return _both_books(holding_of(market.symbol, fill.position_side), sign * fill.quantity, _BOOK.TRADING)
     cost = exact_product(fill.price, fill.quantity)
     return [
         *_both_books(market.base_id, sign * fill.quantity, _BOOK.TRADING),

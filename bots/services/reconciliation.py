@@ -114,6 +114,8 @@ def reconciliation_apply(*, owner_id: int, done: Reconciliation) -> int:
             if findings.opening is not None and account.opened_at is None:
                 equity_book(account=account, cause=LedgerEntry.Cause.OPENING, amounts=findings.opening, at=at)
                 account.opened_at = account.matched_at = at
+            if findings.told_apart:
+                equity_book(account=account, cause=LedgerEntry.Cause.CORRECTION, amounts=findings.told_apart, at=at)
             new = _rows_store(account, done, findings)
             account.foreign_orders = findings.foreign_orders
             account.reconciled_at = at

@@ -203,6 +203,7 @@ def _open_order(order: Order, fills: Iterable[Fill]) -> OpenOrder:
                 liquidity=fill.liquidity,
                 exchange_ns=to_ns(fill.at),
                 realized_pnl=fill.realized_pnl,
+                position_side=fill.position_side,
             )
             for fill in fills
         ),

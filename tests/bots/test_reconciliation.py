@@ -70,6 +70,7 @@ class Bench:
         mode: str = "simulated",
         state: str = "CLOSED",
         realised: str | None = None,
+        position_side: str = "",
     ):
         """Let a trade buy or sell contracts for a fee of 3 USDT, and end."""
         perpetual = market("alpha", symbol=SWAP, native_id="BTCUSDT_P", kind="linear", settle="USDT")
@@ -80,7 +81,8 @@ class Bench:
         trade = self.world.trade(self.bot, token, mode=mode)
         (intent, _) = self.world.intents(self.bot, trade, market=perpetual.key, quantity=D(quantity), side=side)
         trade_commit(owner_id=self.owner.pk, token=token, trade=trade, intents=[intent])
-        fill = self.world.fill(intent, fee=D(3), realized_pnl=None if realised is None else D(realised))
+        gain = None if realised is None else D(realised)
+        fill = self.world.fill(intent, fee=D(3), realized_pnl=gain, position_side=position_side)
         event = self.world.event(intent, OrderState.FILLED, fill)
         events_apply(owner_id=self.owner.pk, batch=[(event, "FILLED")])
         ended = structs.replace(trade, state=TradeState(state), closed_ns=time.time_ns(), realised_profit=D(0))
@@ -610,3 +612,50 @@ def test_a_checkpoint_waits_until_what_is_before_it_must_be_committed(bench) -> 
         with transaction.atomic():
             ledger_sums.checkpoint_move(account_id=bench.account.pk)
     assert LedgerCheckpoint.objects.get().line == 0
+
+
+LONG, SHORT = f"{SWAP} long", f"{SWAP} short"
+
+
+def test_fills_of_either_side_of_a_contract_are_booked_under_their_side(bench) -> None:
+    bench.look(USDT="1000")
+    bench.contracts("buy", "0.5", position_side="long")
+    bench.contracts("sell", "0.5", position_side="short")
+    assert bench.ledger() == {"USDT": D(994), LONG: D("0.5"), SHORT: D("-0.5")}
+    assert list(Fill.objects.order_by("pk").values_list("position_side", flat=True)) == ["long", "short"]
+    assert ledger_unbalanced() == []
+    assert bench.look(USDT="994", **{LONG: "0.5", SHORT: "-0.5"}) == 0
+
+
+def test_a_difference_of_both_sides_that_comes_to_nothing_has_a_row_for_each_and_each_is_adopted_alone(
+    bench,
+) -> None:
+    bench.look(USDT="1000", **{LONG: "0.5", SHORT: "-0.5"})
+    assert bench.look(USDT="1000", **{LONG: "0.2", SHORT: "-0.2"}) == 2
+    assert bench.rows() == [(LONG, "open", D("-0.3")), (SHORT, "open", D("0.3"))]
+    row = Difference.objects.get(key=SHORT)
+    assert (row.market, row.asset, row.ours, row.theirs) == (f"alpha:{SWAP}", SHORT, D("-0.5"), D("-0.2"))
+    difference_adopt(difference=row, actor=bench.owner)
+    assert bench.ledger() == {"USDT": D(1000), LONG: D("0.5"), SHORT: D("-0.2")}
+    assert bench.look(USDT="1000", **{LONG: "0.2", SHORT: "-0.2"}) == 0
+    assert bench.rows() == [(LONG, "open", D("-0.3")), (SHORT, "adopted", D("0.3"))]
+    assert bench.account.matched_at < bench.account.reconciled_at, "the books do not match yet"
+
+
+def test_books_of_before_sides_were_kept_are_told_apart_once_without_a_difference(bench) -> None:
+    bench.look(USDT="1000", **{SWAP: "-0.4"})  # as one: 0.5 long, and 0.9 short
+    bench.contracts("buy", "0.1", position_side="long")
+    for _ in range(2):
+        assert bench.look(USDT="997", **{LONG: "0.6", SHORT: "-0.9"}) == 0
+        assert bench.ledger() == {"USDT": D(997), LONG: D("0.6"), SHORT: D("-0.9")}
+    corrected = LedgerEntry.objects.filter(cause=LedgerEntry.Cause.CORRECTION)
+    assert corrected.count() == 1
+    assert ledger_unbalanced() == []
+    assert bench.rows() == []
+
+
+def test_books_of_before_that_do_not_come_to_the_same_are_differences_for_a_person(bench) -> None:
+    bench.look(USDT="1000", **{SWAP: "-0.4"})
+    assert bench.look(USDT="1000", **{LONG: "0.5", SHORT: "-0.5"}) == 3
+    assert bench.rows() == [(SWAP, "open", D("0.4")), (LONG, "open", D("0.5")), (SHORT, "open", D("-0.5"))]
+    assert bench.ledger() == {"USDT": D(1000), SWAP: D("-0.4")}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
@@ -53,7 +54,8 @@ def perpetual(exchange: str, **terms: object) -> Market:
 
 
 class PerpetualVenue(FaultyVenue):
-    """An account whose exchange tells positions and pays funding. ``refuses_leverage`` is why it does not set one."""
+    """An account whose exchange tells positions and pays funding. ``refuses_leverage`` is why it does not set one;
+    ``long`` what a person holds beside our shorts, None in one-way mode."""
 
     def __init__(self, *args: object, **options: object) -> None:
         super().__init__(*args, **options)
@@ -61,6 +63,7 @@ class PerpetualVenue(FaultyVenue):
         self.refuses_leverage = ""
         self.changed: set[str] = set()  # contracts whose leverage somebody has changed since it was set
         self.paid: list[AccountIncome] = []
+        self.long: Decimal | None = None
 
     def has_leverage(self, market: str, leverage: int) -> bool:
         asked = dict(self.leverages)
@@ -88,7 +91,7 @@ class PerpetualVenue(FaultyVenue):
         held = tuple(
             AccountPosition(
                 market=key,
-                side="both",
+                side="both" if self.long is None else "short",
                 quantity=position.quantity,
                 entry_price=position.entry,
                 mark_price=D(mark),
@@ -97,6 +100,8 @@ class PerpetualVenue(FaultyVenue):
             for key, position in self._money.positions.items()
             if position.quantity
         )
+        if self.long:
+            held += tuple(AccountPosition(market=key, side="long", quantity=self.long) for key in self._money.positions)
         if self._listener is not None:
             self._listener(
                 AccountPositions(account_id=self.account_id, positions=held, received_ns=self._clock.time_ns())
@@ -105,6 +110,10 @@ class PerpetualVenue(FaultyVenue):
     def liquidate(self, market: str, quantity: Decimal) -> None:
         """Close so much of a short without an order of ours."""
         self._money.positions[market].quantity += quantity
+
+    def _fill(self, *args: Any) -> Fill:
+        side = "" if self.long is None else "short"
+        return msgspec.structs.replace(super()._fill(*args), position_side=side)
 
     def forced_fill(self, market: str, quantity: Decimal, price: str, fee: Decimal, number: int = 1) -> Fill:
         return Fill(

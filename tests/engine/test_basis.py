@@ -15,8 +15,6 @@ from tests.engine.basis_world import RULES, BasisWorld
 from trading.margin import tiers_of
 from trading.messages import (
     AccountIncome,
-    AccountPosition,
-    AccountPositions,
     IncomeKind,
     OrderKind,
     OrderState,
@@ -564,18 +562,39 @@ async def test_a_liquidated_pair_is_taken_up_by_the_next_process(world: BasisWor
 
 async def test_a_long_position_beside_the_short_one_takes_nothing_from_it(world: BasisWorld) -> None:
     """In hedge mode somebody's long position makes the account's sum smaller, and the pair's short one no smaller."""
+    venue, key = world.perp_venue, world.perp.key
+    venue.long = D(0)
     trade = await world.held()
     await world.clock.advance(20)  # the account is compared once
-    venue, key = world.perp_venue, world.perp.key
-    short, long = ("short", D("-0.198")), ("long", D("0.1"))
+    venue.long = D("0.1")
     for _ in range(4):
-        held = tuple(AccountPosition(market=key, side=side, quantity=quantity) for side, quantity in (short, long))
-        at_ns = world.clock.time_ns()
-        venue._listener(AccountPositions(account_id=venue.account_id, positions=held, received_ns=at_ns))  # type: ignore[misc]
+        venue.tell_positions()
         await world.clock.advance(2)
-    assert world.engine.desk.holdings.differences == {(venue.account_id, key): D("0.1")}
+    assert world.engine.desk.holdings.differences == {(venue.account_id, f"{key} long"): D("0.1")}
     assert (trade.holds, world.pair.outside) == (True, 0)
     assert [intent.side for intent in world.spot_venue.sent] == ["buy"]
+
+
+async def test_a_short_one_that_is_gone_is_missed_though_as_much_of_a_long_one_is_gone_with_it(
+    world: BasisWorld,
+) -> None:
+    """In hedge mode somebody closes both sides: the account's sum stays what it was."""
+    venue, symbol = world.perp_venue, world.perp.symbol
+    venue.long = D(0)
+    await world.held()
+    world.store.opened[12] = {**world.store.opened[12], f"{symbol} long": D("0.198")}  # as adopting does
+    venue.long = D("0.198")
+    looking = asyncio.ensure_future(world.engine.reconcile())
+    await world.clock.run_until(looking.done)
+    venue.tell_positions()
+    await world.clock.advance(5)
+    assert world.engine.desk.holdings.differences == {}
+    venue.long = D(0)
+    venue.liquidate(world.perp.key, D("0.198"))
+    await see(world, lambda: world.record.state is TradeState.CLOSED)
+    assert world.pair.outside == D("0.198")
+    assert world.coins() < D("0.0001")
+    assert [intent.side for intent in venue.sent] == ["sell"]
 
 
 async def test_where_the_bot_wants_that_a_liquidated_pair_waits_for_its_owner() -> None:

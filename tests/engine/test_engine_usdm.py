@@ -33,10 +33,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 class Stage:
-    """An engine with a desk for trades by hand on one account."""
+    """An engine with a desk for trades by hand on one account, which may hold both sides of a contract apart."""
 
-    def __init__(self, simulator: Simulator) -> None:
+    def __init__(self, simulator: Simulator, *, hedged: bool = False) -> None:
         self.simulator = simulator
+        self.hedged = hedged
         self.store = MemoryStore()
         self.pages = Pages()
         self.alarms: list[str] = []
@@ -45,6 +46,8 @@ class Stage:
     async def start(self) -> None:
         clock, spec = SystemClock(), spec_of(self.simulator, NAME)
         self.keys = self.simulator.account(NAME, balances={"USDT": "100000"})
+        if self.hedged:
+            self.simulator.hedge(self.keys)
         secrets = Credentials(api_key=self.keys.api_key, secret=self.keys.secret)
         listed = await load_markets(spec, kinds=frozenset({"linear"}))
         self.market = next(market for market in listed if market.symbol == SYMBOL)

@@ -40,8 +40,9 @@ class Hands:
         raise AssertionError("nothing here waits")
 
 
-def fill(side: str, quantity: str) -> Fill:
+def fill(side: str, quantity: str, position_side: str = "") -> Fill:
     return Fill(
+        position_side=position_side,
         account_id=1, market=KEY, exchange_trade_id=f"{next(_ids)}", exchange_order_id="1", client_order_id="",
         side=side, price=D(100), quantity=D(quantity), fee=None, fee_asset="", liquidity="taker", exchange_ns=0,
     )  # type: ignore[arg-type]  # fmt: skip
@@ -164,3 +165,78 @@ def test_an_older_reading_changes_nothing_and_each_side_is_found() -> None:
     assert holdings.on_positions(PURSE, AccountPositions(account_id=1, positions=(one_way,), received_ns=10))
     assert holdings.of(PURSE, KEY, "short") is one_way
     assert holdings.of(PURSE, KEY, "long") is None
+
+
+# -- both sides of a contract, in hedge mode -------------------------------------------------------------------------
+
+
+class Hedged(Book):
+    """The holdings of an account that holds 2 long and 3 short of one contract, by our fills."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for side, quantity, position_side in (("buy", "2", "long"), ("sell", "3", "short")):
+            self.holdings.book(PURSE, MARKET, fill(side, quantity, position_side))
+
+    def show(self, long: str, short: str, after: float = GRACE_SECONDS) -> None:
+        self.clock.now += int(after * 1e9)
+        positions = tuple(
+            AccountPosition(market=KEY, side=side, quantity=D(quantity))
+            for side, quantity in (("long", long), ("short", short))
+            if D(quantity)
+        )
+        self.holdings.on_positions(
+            PURSE, AccountPositions(account_id=1, positions=positions, received_ns=self.clock.now)
+        )
+
+
+def test_each_side_is_explained_by_its_own_fills() -> None:
+    book = Hedged()
+    assert book.holdings.explained(1, f"{KEY} long") == 2
+    assert book.holdings.explained(1, f"{KEY} short") == -3
+    assert book.holdings.explained(1, KEY) == 0
+    for _ in range(2):
+        book.show("2", "-3")
+    assert (book.told, book.holdings.differences) == ([], {})
+
+
+@pytest.mark.parametrize(
+    ("long", "short", "amounts"),
+    [
+        ("0", "-1", {"long": D(-2), "short": D(2)}),  # both smaller by as much: what is long less short is as before
+        ("5", "-6", {"long": D(3), "short": D(-3)}),
+        ("2", "0", {"short": D(3)}),
+    ],
+    ids=["both smaller", "both larger", "one gone"],
+)
+def test_what_happens_to_one_side_is_not_made_up_for_by_the_other(
+    long: str, short: str, amounts: dict[str, Decimal]
+) -> None:
+    book = Hedged()
+    for _ in range(2):
+        book.show(long, short)
+    assert set(book.told) == {1}
+    assert book.holdings.differences == {(1, f"{KEY} {side}"): amount for side, amount in amounts.items()}
+    assert book.holdings.differs(1, KEY)
+    assert {side: book.holdings.difference(1, KEY, side) for side in ("long", "short")} == {
+        side: amounts.get(side, 0) for side in ("long", "short")
+    }
+    book.show("2", "-3")
+    assert book.holdings.differences == {}
+    assert not book.holdings.differs(1, KEY)
+
+
+def test_while_an_orders_outcome_is_not_known_neither_side_of_its_market_is_judged() -> None:
+    book = Hedged()
+    book.in_flight = {KEY}
+    for _ in range(2):
+        book.show("0", "-1")
+    assert book.told == []
+
+
+def test_in_one_way_mode_a_side_is_that_of_the_one_position() -> None:
+    book = Book("-2")
+    for _ in range(2):
+        book.tell("-0.5", after=GRACE_SECONDS)
+    assert book.holdings.difference(1, KEY, "short") == D("1.5")
+    assert book.holdings.differs(1, KEY)

@@ -72,6 +72,51 @@ async def test_in_hedge_mode_each_order_says_which_position_it_is_for(rig: Rig) 
     assert positions(rig) == {}
 
 
+async def test_in_hedge_mode_both_sides_are_told_apart_with_their_own_figures(rig: Rig) -> None:
+    begun_ns = rig.intent().created_ns - 10**9
+    rig.simulator.hedge(rig.keys)
+    await rig.venue.dialect.fetch_settings(rig.venue._client)
+    assert await rig.venue.set_leverage(rig.market.key, 10) == ""
+    long, short = rig.intent(quantity="0.4"), rig.intent("sell", quantity="0.3", price="49000")
+    closing = rig.intent("sell", quantity="0.1", price="49000", reduce_only=True)
+    for intent in (long, short, closing):
+        assert (await rig.venue.place(intent)).outcome is Outcome.PLACED
+        await rig.until(lambda intent=intent: rig.fills(intent))
+    sides = {"long": {long.client_order_id, closing.client_order_id}, "short": {short.client_order_id}}
+    told = [fill for intent in (long, short, closing) for fill in rig.fills(intent).values()]
+    listed = await rig.venue.trades(rig.market.key, begun_ns)
+    assert listed
+    for fills in (told, listed):
+        assert {side: {fill.client_order_id for fill in fills if fill.position_side == side} for side in sides} == sides
+    found = {one.side: one for one in await rig.venue.positions() or ()}
+    truth = {row["side"].lower(): row for row in rig.simulator.positions(rig.name, api_key=rig.keys.api_key)}
+    assert {side: one.quantity for side, one in found.items()} == {"long": D("0.3"), "short": D("-0.3")}
+    for side, one in found.items():
+        assert one.entry_price == D(truth[side]["entry_price"])
+        assert one.unrealized_pnl == one.quantity * (D(50_000) - one.entry_price)
+        assert (one.leverage, one.margin) == (10, "cross")
+    assert found["long"].entry_price != found["short"].entry_price
+
+
+async def test_in_hedge_mode_the_side_that_the_exchange_closes_is_told(rig: Rig) -> None:
+    begun_ns = rig.intent().created_ns - 10**9
+    rig.simulator.hedge(rig.keys)
+    await rig.venue.dialect.fetch_settings(rig.venue._client)
+    for intent in (rig.intent(quantity="0.4"), rig.intent("sell", quantity="0.4", price="49000")):
+        assert (await rig.venue.place(intent)).outcome is Outcome.PLACED
+    rig.simulator.deleverage(rig.keys, rig.market.symbol, "0.1", side="SHORT")
+
+    def forced() -> list[Fill]:
+        events = [message for message in rig.told if isinstance(message, OrderEvent)]
+        return [fill for event in events for fill in event.fills if fill.forced]
+
+    await rig.until(forced)
+    listed = await rig.venue.trades(rig.market.key, begun_ns)
+    assert listed
+    for fills in (forced(), [fill for fill in listed if fill.forced]):
+        assert [(fill.side, fill.position_side, fill.quantity) for fill in fills] == [("buy", "short", D("0.1"))]
+
+
 async def test_a_post_only_order_that_would_take_is_refused(rig: Rig) -> None:
     taking = await rig.venue.place(rig.intent(time_in_force=TimeInForce.POST_ONLY))
     assert (taking.outcome, taking.code) == (Outcome.REJECTED, "-5022")
@@ -285,6 +330,7 @@ async def test_what_a_fill_realised_is_told_by_the_stream_and_by_asking(rig: Rig
     assert sum(fill.realized_pnl or 0 for fill in rig.fills(sold).values()) == D("0.3") * -10
     assert {fill.realized_pnl for fill in rig.fills(bought).values()} == {D(0)}
     assert {fill.forced for fill in told.values()} == {""}
+    assert {fill.position_side for fill in (*told.values(), *listed)} == {""}, "there is one position"
 
 
 async def test_funding_is_a_line_with_an_id_of_its_own_however_it_is_paged(

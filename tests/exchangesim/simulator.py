@@ -188,10 +188,16 @@ class Simulator:
         self.call("POST", "/market", {"exchange": exchange, "symbol": symbol, "trade": trade})
 
     def place_by_hand(
-        self, credentials: Credentials, symbol: str, side: str, quantity: str, price: str | None = None
+        self,
+        credentials: Credentials,
+        symbol: str,
+        side: str,
+        quantity: str,
+        price: str | None = None,
+        position: str = "BOTH",
     ) -> dict[str, Any]:
         """Let the account's owner place an order at the exchange itself."""
-        body = {"symbol": symbol, "side": side, "quantity": quantity, "price": price}
+        body = {"symbol": symbol, "side": side, "quantity": quantity, "price": price, "position_side": position}
         return dict(self.call("POST", "/orders", {**_account(credentials), **body}))
 
     def execute(self, exchange: str, order_id: str, quantity: str, price: str | None = None) -> dict[str, Any]:
@@ -242,10 +248,14 @@ class Simulator:
         """Let positions pay funding at this rate now."""
         self.call("POST", "/funding", {"exchange": exchange, "symbol": symbol, "rate": rate, "now": True})
 
-    def deleverage(self, credentials: Credentials, symbol: str, quantity: str) -> dict[str, Any]:
+    def deleverage(self, credentials: Credentials, symbol: str, quantity: str, side: str = "BOTH") -> dict[str, Any]:
         """Let the exchange close some of a position by itself, to cover another's loss."""
-        body = {**_account(credentials), "symbol": symbol, "quantity": quantity}
+        body = {**_account(credentials), "symbol": symbol, "quantity": quantity, "side": side}
         return dict(self.call("POST", "/deleverage", body))
+
+    def hedge(self, credentials: Credentials) -> None:
+        """Let the account hold both sides of each contract apart."""
+        self.call("POST", "/hedge", {**_account(credentials), "hedged": True})
 
     # Ending
 

@@ -389,3 +389,67 @@ def test_what_a_liquidation_cost_is_booked_as_the_statement_shows_it_and_the_res
     assert "is left" not in by_asset["USDT"].suggestion
     partly = listed(usdt="57.9", fills=(fill,), balances={"USDT": D(100), SWAP: D("0.5")})
     assert "-1.5 is left" in {one.asset: one for one in partly.differences}["USDT"].suggestion
+
+
+# --- both sides of a contract --------------------------------------------------------------------------------------
+
+LONG, SHORT = f"{SWAP} long", f"{SWAP} short"
+
+
+def test_each_side_of_a_contract_is_a_holding_of_its_own() -> None:
+    assert effects(swap(side="sell", position_side="short"), PERPETUAL) == {SHORT: D("-0.5"), "USDT": D("-0.6")}
+    ledger = {"USDT": D(100), LONG: D(2), SHORT: D(-2)}
+    assert found_in({"USDT": D(100), LONG: D(2), SHORT: D(-2)}, ledger=ledger) == {}
+
+
+def test_both_sides_closed_by_hand_are_two_differences_though_their_sum_is_as_before() -> None:
+    ledger = {"USDT": D(100), LONG: D("0.5"), SHORT: D("-0.5")}
+    closing = swap(1, side="sell", position_side="long"), swap(2, side="buy", position_side="short")
+    found = found_in({"USDT": D("98.8")}, *closing, ledger=ledger)
+    assert {asset: (one.kind, one.market, one.amount) for asset, one in found.items() if asset != "USDT"} == {
+        LONG: (DifferenceKind.POSITION, PERPETUAL.key, D("-0.5")),
+        SHORT: (DifferenceKind.POSITION, PERPETUAL.key, D("0.5")),
+    }
+    assert {one.cause for one in found.values()} == {DifferenceCause.MANUAL_TRADE}
+
+
+def test_the_side_that_the_exchange_closed_is_named_with_the_cause_and_the_other_is_not() -> None:
+    ledger = {"USDT": D(100), LONG: D("0.5"), SHORT: D("-0.5")}
+    fill = swap(side="sell", position_side="long", forced=Forced.LIQUIDATION.value)
+    found = found_in({"USDT": D("99.4"), SHORT: D("-0.5")}, fill, ledger=ledger)
+    assert {asset: one.cause for asset, one in found.items()} == {
+        LONG: DifferenceCause.LIQUIDATION,
+        "USDT": DifferenceCause.LIQUIDATION,
+    }
+    assert f"-0.5 {LONG}" in found[LONG].suggestion
+
+
+def apart(theirs: dict[str, Decimal], left_out: frozenset[str] = frozenset(), **ours_: str):
+    expected = books(balances={name.replace("_", " ").replace("SWAP", SWAP): D(text) for name, text in ours_.items()})
+    return compare(expected, Reading(balances=theirs, exchange="alpha"), CONTRACTS, ours, left_out)
+
+
+@pytest.mark.parametrize(
+    ("ours_", "theirs", "moved"),
+    [
+        ({"SWAP": "-1"}, {LONG: D(2), SHORT: D(-3)}, {SWAP: D(1), LONG: D(2), SHORT: D(-3)}),
+        ({"SWAP": "2", "SWAP_long": "1"}, {LONG: D(3)}, {SWAP: D(-2), LONG: D(2)}),
+        ({"SWAP": "2", "SWAP_long": "-2"}, {}, {SWAP: D(-2), LONG: D(2)}),  # what was held has been closed since
+    ],
+    ids=["both", "one", "none"],
+)
+def test_what_books_hold_as_one_becomes_of_the_sides_that_come_to_the_same(
+    ours_: dict[str, str], theirs: dict[str, Decimal], moved: dict[str, Decimal]
+) -> None:
+    found = apart(theirs, **ours_)
+    assert (found.told_apart, found.differences) == (moved, ())
+
+
+def test_what_does_not_come_to_the_same_or_may_be_moving_stays_as_it_is() -> None:
+    other = apart({LONG: D(2), SHORT: D(-2)}, SWAP="-1")
+    assert other.told_apart == {}
+    assert {one.asset: one.amount for one in other.differences} == {SWAP: D(1), LONG: D(2), SHORT: D(-2)}
+    in_dispute = apart({LONG: D(2), SHORT: D(-3)}, frozenset({SWAP, LONG, SHORT}), SWAP="-1")
+    assert (in_dispute.told_apart, in_dispute.differences) == ({}, ())
+    one_way = apart({SWAP: D(-1)}, SWAP="-1")
+    assert (one_way.told_apart, one_way.differences) == ({}, ())

@@ -181,7 +181,7 @@ class BasisDesk:
         on_it = [trade for trade in self._trades.pairs() if trade.perp.key == pair.perp.key]
         if any(purse in trade.terms.purses.values() for trade in on_it):
             return "held", f"A pair with {pair.perp.key} is held on this account already."
-        if self._desk.holdings.differences.get((purse.account_id, pair.perp.key)) and not purse.paper:
+        if not purse.paper and self._desk.holdings.differs(purse.account_id, pair.perp.key):
             return "held", f"The position in {pair.perp.key} is not what our fills explain."
         if not purse.paper and any(told.market == pair.perp.key for told in self._desk.holdings.positions(purse)):
             return "held", f"The account holds a position in {pair.perp.key} already."
@@ -271,12 +271,12 @@ class BasisDesk:
             asked = self._asked.get(trade.record.trade_id)
             if asked is not None and self._desk.clock.monotonic_ns() - asked >= NEWS_NS:
                 del self._asked[trade.record.trade_id]
-            excess = self._desk.holdings.differences.get((purse.account_id, trade.perp.key))
-            if excess is None or excess <= 0:
+            excess = self._desk.holdings.difference(purse.account_id, trade.perp.key, "short")
+            if excess <= 0:
                 continue
             size = trade.perp.contract_size
             told = self._desk.holdings.of(purse, trade.perp.key, "short")
-            # A short that stands beside a long one of somebody's, in hedge mode, is as large as before.
+            # What still stands is not gone, whatever differs.
             left = ZERO if told is None else abs(told.quantity) * size
             gone = trade.pair().perp * size + trade.standing.outside - left
             perp, spot = self._desk.market_state(trade.perp), self._desk.market_state(trade.spot)

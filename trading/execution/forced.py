@@ -20,6 +20,7 @@ from trading.execution.reconciliation import FORCED
 from trading.execution.ticket import Ticket
 from trading.execution.trade import Trade
 from trading.execution.trades import Trades
+from trading.instruments import holding_of
 from trading.messages import MADE_BY_EXCHANGE, Fill, Forced, OrderEvent, OrderKind
 from trading.portfolio import Purse
 
@@ -45,7 +46,8 @@ class ForcedClosures:
                 continue
             explained = self._explained(purse, fill)
             # What a sweep tells again may be of long ago: a comparison knows what is booked already.
-            is_news = event.source == "stream" and (fill.account_id, fill.market) not in self._desk.holdings.differences
+            differing = self._desk.holdings.differences
+            is_news = event.source == "stream" and (fill.account_id, _holding(fill)) not in differing
             holder = self._holder(purse, fill, explained) if is_news else None
             self._alarm(fill, holder)
             if holder is not None:
@@ -53,12 +55,14 @@ class ForcedClosures:
             self._look_soon()  # what it cost besides is told by the exchange's statement
 
     def _explained(self, purse: Purse, fill: Fill) -> Decimal:
-        """Return what is explained of the contract that an execution has closed some of."""
-        known = self._desk.holdings.explained(fill.account_id, fill.market)
+        """Return what is explained of the position that an execution has closed some of."""
+        known = self._desk.holdings.explained(fill.account_id, _holding(fill))
         if known is not None:
             return known
         # Before an account's first comparison, which then begins without what is closed now, only trades explain it.
-        return sum((trade.contracts(fill.market) for trade in self._holders(purse)), ZERO)
+        held = (trade.contracts(fill.market) for trade in self._holders(purse))
+        is_long = fill.position_side == "long"
+        return sum((one for one in held if not fill.position_side or (one > 0) is is_long), ZERO)
 
     def _share_out(self, purse: Purse, fill: Fill) -> None:
         """Let the trades that hold paper money's position have their shares of what was closed, oldest first."""
@@ -76,14 +80,15 @@ class ForcedClosures:
             left, number = left - share, number + 1
 
     def on_compared(self, purse: Purse, fills: Sequence[Fill], books: Mapping[str, Decimal]) -> bool:
-        """Take what a comparison found that nobody has told, oldest first; ``books`` has what is explained of each
-        contract, by market. Return whether any of it was a trade's: then the books have changed."""
+        """Take what a comparison found that nobody has told, oldest first; ``books`` has what is explained, by holding.
+        Return whether any of it was a trade's: then the books have changed."""
         left, taken = dict(books), False
         for fill in sorted(fills, key=lambda fill: fill.exchange_ns):
-            holder = None if self._is_known(fill) else self._holder(purse, fill, left.get(fill.market, ZERO))
+            holding = _holding(fill)
+            holder = None if self._is_known(fill) else self._holder(purse, fill, left.get(holding, ZERO))
             if holder is not None and self._hand_over(holder, fill):
                 self._alarm(fill, holder)
-                left[fill.market] = left.get(fill.market, ZERO) + _signed(fill)
+                left[holding] = left.get(holding, ZERO) + _signed(fill)
                 taken = True
         return taken
 
@@ -132,9 +137,13 @@ class ForcedClosures:
         whose = "its account is compared" if holder is None else f"trade {holder.record.trade_id} held it"
         what = FORCED[Forced(fill.forced)][1]
         self._desk.alarm(
-            f"account {fill.account_id}: {what[0].lower()}{what[1:]}: {fill.side} {fill.quantity:f} of {fill.market} "
-            f"at {fill.price:f} (order {fill.client_order_id}); {whose}"
+            f"account {fill.account_id}: {what[0].lower()}{what[1:]}: {fill.side} {fill.quantity:f} of "
+            f"{_holding(fill)} at {fill.price:f} (order {fill.client_order_id}); {whose}"
         )
+
+
+def _holding(fill: Fill) -> str:
+    return holding_of(fill.market, fill.position_side)
 
 
 def _signed(fill: Fill) -> Decimal:

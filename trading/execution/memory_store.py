@@ -299,6 +299,12 @@ class MemoryStore:
                 self.incomes[key] = income
                 if account not in self.opened:
                     self._in_opening.add(key)
+        opened = self.opened.get(account, {})
+        if findings.told_apart:
+            assets = {*opened, *findings.told_apart}
+            self.opened[account] = {
+                asset: opened.get(asset, Decimal(0)) + findings.told_apart.get(asset, Decimal(0)) for asset in assets
+            }
         if findings.opening is not None and account not in self.opened:
             self.opened[account] = findings.opening
             self._opened_ns[account] = self._matched[account] = done.at_ns

@@ -82,7 +82,7 @@ class Reconciler:
     ``on_order`` takes what turned out to be news of our orders; ``on_change`` is called when an account's fault may
     have changed, ``on_quiet_over`` when one that had to be quiet may trade again, ``on_difference`` when books and
     exchange have come to differ in what may be a fault of ours, ``on_open_orders`` of ours that the exchange has open,
-    ``on_forced`` when executions of the exchange's own orders are in no book, with what the books hold by market: it
+    ``on_forced`` when executions of the exchange's own orders are in no book, with what the books hold by holding: it
     says whether any of them was booked.
     """
 
@@ -119,7 +119,7 @@ class Reconciler:
         self._wanted: set[Purse] = set()  # to be read as soon as may be
         self._wake = Signal()
         self._amounts: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which balances differed when last looked at
-        self._alarmed: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which positions differed, by market
+        self._alarmed: dict[Purse, Mapping[str, Decimal | None]] = {}  # by which positions differed, by holding
         self._seen: dict[Purse, tuple[Mapping[str, Decimal], Executions]] = {}  # amounts, and what explained them
         self._put_off: Counter[Purse] = Counter()  # rounds in a row that found no quiet moment
         self._compared: set[Purse] = set()  # at least once
@@ -402,14 +402,15 @@ class Reconciler:
     def _tell_positions(self, purse: Purse, findings: Findings) -> None:
         """Alarm each position that the books don't explain, once, and again when it changes."""
         known = self._alarmed.get(purse, {})
-        found = {one.market: one for one in findings.differences if one.kind is DifferenceKind.POSITION}
-        for market, one in found.items():
-            if known.get(market) != one.amount:
+        exchange = self._desk.venues[purse].exchange
+        found = [one for one in findings.differences if one.kind is DifferenceKind.POSITION]
+        for one in found:
+            if known.get(one.asset) != one.amount:
                 self._desk.alarm(
-                    f"account {purse.account_id}: the exchange shows a position of {one.theirs:f} in {market}, our "
-                    f"books explain {one.ours:f} (likely cause: {one.cause.value.replace('_', ' ')})"
+                    f"account {purse.account_id}: the exchange shows a position of {one.theirs:f} in {exchange}:"
+                    f"{one.asset}, our books explain {one.ours:f} (likely cause: {one.cause.value.replace('_', ' ')})"
                 )
-        self._alarmed[purse] = {market: one.amount for market, one in found.items()}
+        self._alarmed[purse] = {one.asset: one.amount for one in found}
 
     def _take_news(self, purse: Purse, findings: Findings) -> None:
         for fill in findings.missing_fills:

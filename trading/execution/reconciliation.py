@@ -12,7 +12,7 @@ from enum import StrEnum
 
 import msgspec
 
-from trading.instruments import Market
+from trading.instruments import POSITION_SIDES, Market, contract_of, holding_of
 from trading.messages import AccountIncome, Fill, Forced, OrderEvent
 
 ZERO = Decimal(0)
@@ -69,7 +69,8 @@ FORCED = {
 class Expected(msgspec.Struct, frozen=True, kw_only=True):
     """What our books say of one account.
 
-    ``balances`` are the ledger's, by asset; a contract is a holding too, under its market's symbol. ``orders`` maps
+    ``balances`` are the ledger's, by asset; a contract is a holding too, under its market's symbol, and with its side
+    where the account holds both apart (:func:`~trading.instruments.holding_of`). ``orders`` maps
     exchange order ids to client order ids and ``client_ids`` has the client order ids known, both of those asked for;
     ``fills`` maps (market, exchange trade id) to the moment of the execution, of those booked since LOOK_BACK_NS before
     ``since_ns``, the moment before which the books are known to have matched; ``incomes`` are (kind, transaction id) of
@@ -109,7 +110,7 @@ class Executions(msgspec.Struct, frozen=True, kw_only=True):
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What the exchange says of one account: totals by asset, open orders, and executions where they were asked for.
 
-    A position in a contract is in ``balances`` under its market's symbol, long less short, in the market's own unit.
+    A position in a contract is in ``balances`` under its holding's name, in the market's own unit, negative when short.
     """
 
     balances: Mapping[str, Decimal]
@@ -145,7 +146,8 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     ``missing_fills`` are executions of our orders that are not booked, ``open_ours`` open orders of ours: both are
     news, to be fed through the ordinary path. ``forced`` are executions of the exchange's own orders that no book has.
     ``incomes`` are lines of the statement that are new: to be booked if the ledger was open, else they are in what
-    opens it. ``opening`` is that (None: nothing is to be opened).
+    opens it. ``opening`` is that (None: nothing is to be opened). ``told_apart`` is to be booked so that what the
+    ledger holds of a contract as one, and the exchange as two sides that come to the same, is of these sides.
     ``balances_compared`` is False where executions were missing: then balances are looked at the next time.
     """
 
@@ -154,6 +156,7 @@ class Findings(msgspec.Struct, frozen=True, kw_only=True):
     open_ours: tuple[OrderEvent, ...] = ()
     opening: Mapping[str, Decimal] | None = None
     incomes: tuple[AccountIncome, ...] = ()
+    told_apart: Mapping[str, Decimal] = {}
     differences: tuple[Difference, ...] = ()
     foreign_orders: int = 0
     balances_compared: bool = False
@@ -216,10 +219,13 @@ def compare(
     touched = frozenset(asset for key, _ in taken_back if key in markets for asset in assets_of(markets[key]))
     incomes = _new_incomes(expected, reading.executions.incomes)
     opening = None
+    told_apart: Mapping[str, Decimal] = {}
     compared = bool(expected.opened_ns) and not missing
     with localcontext(EXACT):
         if compared:
-            expected = msgspec.structs.replace(expected, balances=_with(expected.balances, incomes))
+            told_apart = _told_apart(expected.balances, reading.balances, left_out)
+            balances = _added(expected.balances, told_apart)
+            expected = msgspec.structs.replace(expected, balances=_with(balances, incomes))
             others = _Others(
                 by_hand=_effects(foreign, markets),
                 unknown=_effects(unknown, markets),
@@ -236,6 +242,7 @@ def compare(
         open_ours=tuple(open_ours),
         opening=opening,
         incomes=incomes,
+        told_apart=told_apart,
         differences=(*unbooked.values(), *found),
         foreign_orders=foreign_orders,
         balances_compared=compared,
@@ -262,6 +269,31 @@ def _with(amounts: Mapping[str, Decimal], incomes: Iterable[AccountIncome]) -> M
     for one in incomes:
         total[one.asset] = total.get(one.asset, ZERO) + one.amount
     return total
+
+
+def _added(amounts: Mapping[str, Decimal], more: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+    return {asset: amounts.get(asset, ZERO) + more.get(asset, ZERO) for asset in {**amounts, **more}}
+
+
+def _told_apart(
+    ours: Mapping[str, Decimal], theirs: Mapping[str, Decimal], left_out: frozenset[str]
+) -> dict[str, Decimal]:
+    """Return what moves a contract that the books hold as one to the two sides the exchange shows.
+
+    Books from before they knew sides, and executions that a person has told of without one, are like that. Only the sum
+    of what they hold can be compared, so where it differs everything stays as it is.
+    """
+    moved: dict[str, Decimal] = {}
+    for symbol, amount in ours.items():
+        sides = [holding_of(symbol, side) for side in POSITION_SIDES]
+        if not amount or not is_contract(symbol) or contract_of(symbol) != symbol or symbol in theirs:
+            continue
+        if left_out.intersection((symbol, *sides)):
+            continue
+        apart = {name: theirs.get(name, ZERO) - ours.get(name, ZERO) for name in sides}
+        if sum(apart.values()) == amount:
+            moved |= {symbol: -amount, **apart}
+    return {name: amount for name, amount in moved.items() if amount}
 
 
 def _client_id(expected: Expected, client_id: str, exchange_id: str, is_ours: Callable[[str], bool]) -> str:
@@ -293,25 +325,28 @@ class _Others(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def is_contract(asset: str) -> bool:
-    """Return whether a holding is one in a contract: only those, named by their market's symbol, have a slash."""
+    """Return whether a holding is one in a contract: only those, named after their market's symbol, have a slash."""
     return "/" in asset
 
 
 def assets_of(market: Market) -> tuple[str, ...]:
     """Return the holdings that an execution in a market may move, as the ledger names them."""
-    return (market.base, market.quote) if market.kind == "spot" else (market.symbol, market.base, market.quote)
+    if market.kind == "spot":
+        return (market.base, market.quote)
+    sides = (holding_of(market.symbol, side) for side in POSITION_SIDES)
+    return (market.symbol, *sides, market.base, market.quote)
 
 
 def explained_contracts(
     expected: Expected, reading: Reading, findings: Findings, left_out: frozenset[str]
 ) -> dict[str, Decimal]:
-    """Return what is explained of each contract, by symbol, once balances were compared or books opened: what the
+    """Return what is explained of contracts, by holding, once balances were compared or books opened: what the
     exchange shows less what differs; the books' own figure where an order in dispute may have moved it."""
-    held = {name: amount for name, amount in reading.balances.items() if "/" in name}  # only contracts have a slash
+    held = {name: amount for name, amount in reading.balances.items() if is_contract(name)}
     for found in findings.differences:
         if found.kind is DifferenceKind.POSITION and found.amount is not None:
             held[found.asset] = held.get(found.asset, ZERO) - found.amount
-    return held | {name: expected.balances.get(name, ZERO) for name in left_out if "/" in name}
+    return held | {name: expected.balances.get(name, ZERO) for name in left_out if is_contract(name)}
 
 
 def _balances(
@@ -329,7 +364,7 @@ def _balances(
                 kind=DifferenceKind.POSITION if contract else DifferenceKind.BALANCE,
                 key=asset,
                 asset=asset,
-                market=f"{reading.exchange}:{asset}" if contract else "",
+                market=f"{reading.exchange}:{contract_of(asset)}" if contract else "",
                 ours=ours,
                 theirs=theirs,
                 amount=amount,
@@ -398,7 +433,7 @@ def effects(fill: Fill, market: Market | None) -> Mapping[str, Decimal]:
         if market is not None and market.kind == "spot":
             changes = {market.base: signed, market.quote: -signed * fill.price}
         elif market is not None:
-            changes = {market.symbol: signed}
+            changes = {holding_of(market.symbol, fill.position_side): signed}
             if fill.realized_pnl:
                 changes[market.settle or market.quote] = fill.realized_pnl
         if fill.fee is not None:

@@ -80,6 +80,11 @@ def forced_of(client_id: str) -> str:
     return next((why.value for start, why in FORCED if client_id.startswith(start)), "")
 
 
+def side_told(position: object) -> str:
+    """Return which of an account's two positions the exchange speaks of; empty for the one of one-way mode."""
+    return {"LONG": "long", "SHORT": "short"}.get(str(position), "")
+
+
 def position_side(intent: OrderIntent) -> str:
     """Return which of an account's two positions an order is for, in hedge mode."""
     return "LONG" if (intent.side == "buy") is not intent.reduce_only else "SHORT"
@@ -247,7 +252,10 @@ class BinanceUsdmDialect(BinanceDialect):
     def _fill(self, trade: Raw, client_id: str) -> Fill:
         fill = super()._fill(trade, client_id)
         return msgspec.structs.replace(
-            fill, realized_pnl=decimal(trade.get("realizedPnl")), forced=forced_of(client_id)
+            fill,
+            realized_pnl=decimal(trade.get("realizedPnl")),
+            forced=forced_of(client_id),
+            position_side=side_told(trade.get("positionSide")),
         )
 
     async def fetch_balances(self, client: Any) -> list[Figures]:
@@ -430,6 +438,7 @@ class BinanceUsdmDialect(BinanceDialect):
                     exchange_ns=at_ns,
                     realized_pnl=decimal(event.get("rp")),
                     forced=forced_of(client_id),
+                    position_side=side_told(event.get("ps")),
                 ),
             )
         return OrderEvent(
