@@ -158,3 +158,22 @@ async def test_what_the_exchange_closed_of_one_side_while_nobody_listened_ends_t
     assert state(stage, long) is TradeState.HOLDING
     assert await stage.compared() == {}
     assert stage.ledger() == {"USDT": stage.wallet(), LONG: D("0.5")}
+
+
+async def test_what_was_closed_too_much_is_opened_on_its_own_side_again(stage: Stage) -> None:
+    """Take-profit and stop-loss both fill: the second takes from another ticket's long position."""
+    stage.simulator.fault(
+        "error", exchange=NAME, operation="DELETE /fapi/v1/algoOrder", count=100,
+        parameters={"status": 400, "body": '{"code":-1001,"msg":"Internal error"}'},
+    )  # fmt: skip
+    first = await stage.hold()
+    other, short = await stage.hold(**BARE), await stage.hold(**{**SELL, **BARE})
+    stage.simulator.set_mark(NAME, SYMBOL, "51000")
+    stage.simulator.set_mark(NAME, SYMBOL, "49000")
+    await stage.until(lambda: any("it is taken back" in alarm for alarm in stage.alarms))
+    await stage.until(lambda: state(stage, first) is TradeState.CLOSED)
+    stage.simulator.clear_faults()
+    assert held(stage) == {"LONG": D("0.5"), "SHORT": D("0.5")}
+    assert {state(stage, other), state(stage, short)} == {TradeState.HOLDING}
+    assert await stage.compared() == {}
+    assert stage.ledger() == {"USDT": stage.wallet(), LONG: D("0.5"), SHORT: D("-0.5")}

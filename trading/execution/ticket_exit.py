@@ -95,22 +95,28 @@ class Exit:
         return True
 
     async def take_back(self, surplus: Decimal) -> bool:
-        """Undo what was closed beyond what there was, such as by a take-profit and a stop-loss that both filled."""
+        """Undo what was closed beyond what there was, such as by a take-profit and a stop-loss that both filled.
+
+        Of a contract that was somebody else's on the same side, since an exchange closes no more than a side holds, so
+        it is opened again. An order that only reduces would be refused, or close the other side.
+        """
         ticket = self._ticket
         ticket.desk.alarm(f"trade {ticket.record.trade_id}: {SURPLUS}, {surplus:f} too much; it is taken back")
         ticket.note = SURPLUS
         ticket.restate(TradeState.REPAIRING)
         if await self._is_killed() or await ticket.withdraw():
             return True
-        worked = await self._work(ticket.asked.side, surplus, AT_ONCE, None)
+        worked = await self._work(ticket.asked.side, surplus, AT_ONCE, None, reduces=False)
         if worked is None:
             return False
         if not worked.filled:
             await self._wait(worked.reason)
         return True
 
-    async def _work(self, side: Side, quantity: Decimal, style: WorkingStyle, cap: Decimal | None) -> Worked | None:
-        """Work a quantity that closes; None once the trade has no more ids for such orders."""
+    async def _work(
+        self, side: Side, quantity: Decimal, style: WorkingStyle, cap: Decimal | None, *, reduces: bool = True
+    ) -> Worked | None:
+        """Work a quantity that closes, or undoes closing; None once the trade has no more ids for such orders."""
         ticket = self._ticket
         leg = next((leg for leg in CLOSE_LEGS if ticket.placing.next_attempt(leg) <= LAST_ATTEMPT), None)
         if leg is None:
@@ -131,7 +137,7 @@ class Exit:
             quantity,
             style,
             leg=leg,
-            reduce_only=ticket.market.kind != "spot",
+            reduce_only=reduces and ticket.market.kind != "spot",
             cap=worst,
             why_stop=lambda: ticket.desk.halted,
         )
