@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import NamedTuple
 
-from bots.models import Balance, Bot, ExchangeAccount, Market, Ticket
+from bots.models import Balance, Bot, ExchangeAccount, Market, Position, Ticket
 from bots.selectors.desks import accounts_real
 from trading import instruments
 from trading.instruments import Side
@@ -59,12 +59,15 @@ def liquidation_of(
 
     ``free`` is what may stand behind new orders in the quote asset. Under cross margin it is what the account's other
     positions and orders leave, which is less than they leave to it in the end, so the true price is no nearer. What
-    the owner holds by hand in this contract already becomes one position with it.
+    the owner holds by hand in this contract already becomes one position with it; where the account holds both sides
+    apart, what is on the same side does, and the other counts as one of the other positions.
     """
     tiers = row.tiers
     if market.kind != "linear" or not tiers:
         return None, UNKNOWN
     tickets = list(_holding(account, row, mode=mode))
+    if mode != Bot.Mode.PAPER and _is_hedged(account):
+        tickets = [one for one in tickets if one.side == entry.side]
     held = Held()
     for ticket in tickets:
         side: Side = "buy" if ticket.side == "buy" else "sell"
@@ -86,6 +89,11 @@ def liquidation_of(
         return None, "none: the account covers any price"
     steps = (price / market.tick).to_integral_value(ROUND_CEILING if after.quantity > 0 else ROUND_FLOOR)
     return steps * market.tick, ""
+
+
+def _is_hedged(account: ExchangeAccount) -> bool:
+    """Return whether an account holds both sides of a contract apart, as far as its open positions tell."""
+    return Position.objects.held().filter(account=account).exclude(side=Position.Side.BOTH).exists()
 
 
 def free_of(account: ExchangeAccount, asset: str, *, mode: str) -> Decimal | None:

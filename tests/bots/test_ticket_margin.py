@@ -10,10 +10,11 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from bots.live_cache import last_known
-from bots.models import Market, Order, Ticket
+from bots.models import Bot, Market, Order, Ticket
 from bots.services.exchanges import markets_sync
 from bots.services.margins import margins_refresh, tiers_store
 from bots.services.markets import markets_refresh
+from bots.services.ticket_margin import Entry, liquidation_of
 from bots.services.tickets import manual_bot, manual_estimate, manual_trade_request
 from tests.bots.durable import trade_commit
 from tests.bots.world import World, market
@@ -195,3 +196,20 @@ def test_a_refresh_asks_with_each_account_s_key_and_stores(every_exchange: Simul
     assert margins_refresh(exchange=exchange) == "Alpha: margin tiers of 0 markets changed."
     world.account(world.ben, label="Nobody's")  # a key the exchange does not know keeps no other from being asked
     assert margins_refresh(exchange=exchange) == "Alpha: margin tiers of 0 markets changed."
+
+
+def test_in_hedge_mode_only_what_is_on_the_same_side_becomes_one_position_with_it(place: Place) -> None:
+    place.isolate()
+    alone = place.estimate()["liquidation_price"]
+    place.hold("sell", "1", "50000", leverage=10)
+    assert place.estimate()["liquidation_note"] == "none: it closes a position", "on paper there is one position"
+    account, row = place.account, Market.objects.get(pk=place.row.pk)
+    shared = {"mode": "live", "free": D(100_000)}
+    entry = Entry("buy", D(1), D(50_000), mark=D(49_995), leverage=10)
+    Bot.objects.update(mode="live")
+    assert liquidation_of(account, row, row.to_engine(), entry, **shared) == (None, "none: it closes a position")
+    account.positions.create(owner=place.anna, market=row, side="short", quantity=D(-1), at="2026-11-30T00:00:00Z")
+    assert liquidation_of(account, row, row.to_engine(), entry, **shared) == (D(alone), "")
+    more = liquidation_of(account, row, row.to_engine(), entry._replace(side="sell", price=D(50_000)), **shared)
+    assert more[0] is not None
+    assert more[0] > 50_000, "it becomes one position with the short one that is held"
