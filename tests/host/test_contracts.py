@@ -80,14 +80,13 @@ class Place:
         await eventually(self.ask, rows.count, 1)
 
     async def buy(self, amount: str = "0.1", **more: str) -> str:
-        """Open a long position by hand and return its trade."""
+        """Open a position by hand, a long one unless another side is named, and return its trade."""
         data = {
             "mode": "live", "account_id": self.account.pk, "symbol": SYMBOL, "side": "buy", "amount": amount,
             "order": "market", "leverage": 5, **more,
         }  # fmt: skip
-        command = await self.ask(
-            manual_trade_request, owner=self.anna, actor=self.anna, data=data, idempotency_key="one"
-        )
+        key = f"{data['side']} {amount}"
+        command = await self.ask(manual_trade_request, owner=self.anna, actor=self.anna, data=data, idempotency_key=key)
         trade = await self.result_of(command)
         await eventually(self.ask, lambda: Trade.objects.get(trade_id=trade).state, "HOLDING")
         return trade
