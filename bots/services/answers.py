@@ -11,7 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from bots.models import ApiAnswer
-from bots.services.inserting import insert_unless_there
+from bots.services.inserting import insert_unless_there, update_columns
 
 # Commands keep their keys for good, so that even later nothing is sent twice.
 KEEP = timedelta(days=7)
@@ -48,9 +48,9 @@ def answer_once(*, owner_id: int, key: str, content: str, perform: Callable[[], 
             if known.content != digest:
                 raise KeyReused(key)
             return Answer(known.status, known.answer, is_repeated=True)
-        status, data = perform()
-        ApiAnswer.objects.filter(pk=row.pk).update(status=status, answer=data)
-    return Answer(status, data, is_repeated=False)
+        row.status, row.answer = perform()
+        update_columns(row, "status", "answer")
+    return Answer(row.status, row.answer, is_repeated=False)
 
 
 def command_key(owner_id: int, key: str) -> str:

@@ -15,12 +15,14 @@ from django.utils import timezone
 from bots.models import ApiToken
 from bots.services.audit import ADDITION, audit_record, owner_check
 from bots.services.validation import refuse, save_checked
+from bots.services.written import Written
 
 MARK = "arb_"  # so that a token found in a file is known for what it is
 SHOWN = len(MARK) + 6
 MAX_TOKENS = 50
 # Between two writes of when a token was last used.
 USE_WRITTEN = timedelta(minutes=1)
+_BY_DIGEST = Written(lambda digest: ApiToken.objects.select_related("owner").filter(digest=digest).order_by(), str)
 
 
 def token_digest(secret: str) -> str:
@@ -65,7 +67,7 @@ def api_token_revoke(*, token: ApiToken, actor: User | None) -> bool:
 
 def api_token_find(secret: str) -> ApiToken | None:
     """Return the valid token that this is, its owner loaded; None if there is none or its owner is not active."""
-    token = ApiToken.objects.select_related("owner").filter(digest=token_digest(secret)).first()
+    token = next(iter(_BY_DIGEST(token_digest(secret))), None)
     now = timezone.now()
     if token is None or not token.is_valid(now) or not token.owner.is_active:
         return None

@@ -9,16 +9,16 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from bots.models import BY_HAND, Command
 from bots.services.hints import engine_hint
 from bots.services.inserting import insert_unless_there
 from bots.services.validation import refuse
+from bots.services.written import Written
 
 RESULT_LENGTH = 2000
-_OWNER = -1  # stands for the owner where a statement is written once for all
 
 
 def command_create(
@@ -62,16 +62,17 @@ def commands_pending(*, owner_id: int, kinds: Collection[str] = ()) -> list[Comm
 
     ``trade_of_ticket`` of each is the id of the trade that it has led to already, None if there is none.
     """
-    sql, parameters = _pending(frozenset(kinds))
-    return list(Command.objects.raw(sql, [owner_id if one == _OWNER else one for one in parameters]))
+    return _pending(frozenset(kinds))(owner_id)
 
 
 @lru_cache(maxsize=4)
-def _pending(kinds: frozenset[str]) -> tuple[str, tuple[Any, ...]]:
-    """Return the statement and its parameters; writing it takes longer than running it, while a person waits."""
-    rows = Command.objects.filter(owner_id=_OWNER, status=Command.Status.PENDING).order_by("id")
-    wanted = rows.filter(kind__in=sorted(kinds)) if kinds else rows
-    return wanted.annotate(trade_of_ticket=F("ticket__trade__trade_id"))[:500].query.sql_with_params()
+def _pending(kinds: frozenset[str]) -> Written[Command]:
+    def rows(owner: int) -> QuerySet[Command]:
+        waiting = Command.objects.filter(owner=owner, status=Command.Status.PENDING).order_by("id")
+        wanted = waiting.filter(kind__in=sorted(kinds)) if kinds else waiting
+        return wanted.annotate(trade_of_ticket=F("ticket__trade__trade_id"))[:500]
+
+    return Written(rows, int)
 
 
 def command_finish(*, command_id: int, failed: bool = False, result: str = "") -> bool:

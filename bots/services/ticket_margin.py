@@ -8,12 +8,16 @@ from typing import NamedTuple
 
 from bots.models import Balance, Bot, ExchangeAccount, Market, Position, Ticket
 from bots.selectors.desks import accounts_real
+from bots.services.written import Written
 from trading import instruments
 from trading.instruments import Side
 from trading.margin import Held, liquidation_price, most_leverage
 from trading.messages import TradeState
 
 ZERO = Decimal(0)
+_BALANCE = Written(
+    lambda account, asset: Balance.objects.filter(account=account, asset=asset).with_reserved().order_by(), int, str
+)
 UNKNOWN = "not known"
 # What may hold a position of a trade by hand.
 HOLDING = frozenset({TradeState.OPEN, TradeState.HOLDING, TradeState.REPAIRING, TradeState.EXPOSED})
@@ -101,12 +105,12 @@ def free_of(account: ExchangeAccount, asset: str, *, mode: str) -> Decimal | Non
 
     That is real money of which nothing is stored yet, and paper money of an account whose real money is stored.
     """
-    row = Balance.objects.filter(account=account, asset=asset).with_reserved().first()
-    if row is None and not Balance.objects.filter(account=account).exists():
+    rows = _BALANCE(account.pk, asset)  # one, or none
+    if not rows and not Balance.objects.filter(account=account).exists():
         return Decimal(account.paper_balances.get(asset, "0")) if mode == Bot.Mode.PAPER else None
     if mode == Bot.Mode.PAPER and accounts_real([account], owner_id=account.owner_id):
         return None
-    return ZERO if row is None else row.free - row.reserved  # type: ignore[attr-defined]  # annotated
+    return sum((row.free - row.reserved for row in rows), ZERO)  # type: ignore[attr-defined]  # annotated
 
 
 def _holding(account: ExchangeAccount, row: Market, *, mode: str) -> Iterable[Ticket]:

@@ -9,12 +9,13 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
-from django.db.models import FilteredRelation, Q
+from django.db.models import FilteredRelation, OuterRef, Q, QuerySet, Subquery
 
 from bots.fields import plain
 from bots.live_cache import last_known
 from bots.models import Bot, Exchange, ExchangeAccount, Market
 from bots.services.ticket_margin import UNKNOWN, Entry, free_of, leverage_refusal, liquidation_of
+from bots.services.written import Written
 from trading import instruments
 from trading.execution.pricing import WorkingStyle, limit_price_in_spread
 from trading.execution.repair import smallest_order
@@ -90,6 +91,8 @@ class Request:
         self.stop_loss: Decimal | None = None
         self.leverage: int | None = None
         self.timeout_seconds: int | None = None
+        self.running_bot: int | None = None
+        """The owner's bot for trades by hand in this mode, if it is to run."""
         self.free: Decimal | None = None
         """What the account may still bind of the asset the trade takes, if that is known."""
         self.liquidation: Decimal | None = None
@@ -196,7 +199,7 @@ def read_request(*, owner: User, data: Mapping[str, Any]) -> Request:
     if request.mode not in Bot.Mode.values:
         request.refuse("mode", "Must be paper or live", limit="paper, live", given=request.mode)
     _choices(request, data)
-    account, row = _asked_for(owner, data)
+    account, row = _asked_for(request, owner, data)
     _account(request, account, data)
     _market(request, row, data)
     if request.market is not None:
@@ -228,18 +231,33 @@ def _choices(request: Request, data: Mapping[str, Any]) -> None:
             request.timeout_seconds = seconds
 
 
-def _asked_for(owner: User, data: Mapping[str, Any]) -> tuple[ExchangeAccount | None, Market | None]:
+def _asked_for(request: Request, owner: User, data: Mapping[str, Any]) -> tuple[ExchangeAccount | None, Market | None]:
     """Return the owner's account that is meant and the market of that name on its exchange, as far as they exist."""
     account_id = data.get("account_id")
     if not isinstance(account_id, int) or isinstance(account_id, bool):
         return None, None
-    named = FilteredRelation("exchange__markets", condition=Q(exchange__markets__symbol=str(data.get("symbol", ""))))
-    rows = ExchangeAccount.objects.filter(owner=owner, pk=account_id).annotate(asked=named)
-    account = rows.select_related("exchange", "asked").order_by().first()  # type: ignore[misc]  # one annotated
+    account = next(iter(_ASKED(owner.pk, account_id, str(data.get("symbol", "")), request.mode)), None)
     row: Market | None = getattr(account, "asked", None)
-    if account is not None and row is not None:
-        row.exchange = account.exchange
+    if account is not None:
+        request.running_bot = account.running_bot  # type: ignore[attr-defined]  # annotated
+        if row is not None:
+            row.exchange = account.exchange
     return account, row
+
+
+def _asked_rows(owner: int, account: int, symbol: str, mode: str) -> QuerySet[ExchangeAccount]:
+    named = FilteredRelation("exchange__markets", condition=Q(exchange__markets__symbol=symbol))
+    bots = Bot.objects.filter(
+        owner=OuterRef("owner"), strategy=Bot.Strategy.MANUAL, mode=mode, desired_state=Bot.Desired.RUNNING
+    )
+    rows = ExchangeAccount.objects.filter(owner=owner, pk=account).annotate(
+        asked=named, running_bot=Subquery(bots.order_by().values("pk")[:1])
+    )
+    return rows.select_related("exchange", "asked").order_by()  # type: ignore[misc]  # one annotated
+
+
+# What a request names, in one query.
+_ASKED = Written(_asked_rows, int, int, str, str)
 
 
 def _account(request: Request, account: ExchangeAccount | None, data: Mapping[str, Any]) -> None:

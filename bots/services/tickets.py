@@ -82,17 +82,20 @@ def manual_trade_request(*, owner: User, actor: User | None, data: Mapping[str, 
     _key_check(idempotency_key)
     kind, asked = Command.Kind.MANUAL_TRADE, _plain(data)
     request = read_request(owner=owner, data=data)
-    bot = None if request.refusals else manual_bot(owner=owner, mode=request.mode)
-    if bot is None or bot.desired_state != Bot.Desired.RUNNING:
+    bot_id = None if request.refusals else request.running_bot
+    if bot_id is None:
         # Whatever speaks against it now: what was asked for before is answered as it was then.
         if (known := _known(owner, kind, asked, idempotency_key)) is not None:
             return known
-        if bot is None:
+        if request.refusals:
             raise refused(request.refusals)
-        if request.mode != Bot.Mode.PAPER:
-            raise wrong("mode", NOT_STARTED, given="live")
-        bot_start(bot=bot, actor=actor)
-    payload = {**request.payload(), "bot_id": bot.pk, "asked": asked, "estimate": request.estimate()}
+        bot = manual_bot(owner=owner, mode=request.mode)
+        if bot.desired_state != Bot.Desired.RUNNING:
+            if request.mode != Bot.Mode.PAPER:
+                raise wrong("mode", NOT_STARTED, given="live")
+            bot_start(bot=bot, actor=actor)
+        bot_id = bot.pk
+    payload = {**request.payload(), "bot_id": bot_id, "asked": asked, "estimate": request.estimate()}
     return command_create(owner_id=owner.pk, actor=actor, kind=kind, payload=payload, idempotency_key=idempotency_key)
 
 

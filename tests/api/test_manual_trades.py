@@ -14,6 +14,7 @@ from django.test import Client
 
 from bots import live_cache
 from bots.models import Bot, Command
+from bots.services.api_tokens import api_token_create
 from bots.services.commands import command_finish
 from tests.api.conftest import Caller, fields
 from tests.live.desk import Desk, make_desk, make_user
@@ -50,6 +51,16 @@ def test_trading_by_hand_is_started_by_a_program_once(desk: Desk, alice: Caller)
     assert alice.post("/api/manual-trade/start", {"mode": "live"}, key="yes").status_code == 409
     assert Command.objects.filter(kind="bot_start", payload__bot_id=bot.pk).count() == 1
     assert "data-running" in alice.client.get("/desk/trade/", {"mode": "paper"}).text
+
+
+def test_a_click_takes_few_queries(desk: Desk, order, django_assert_max_num_queries: Any) -> None:
+    _, token = api_token_create(owner=desk.user, actor=None, name="program")
+    program = Caller(token=token)
+    program.post("/api/manual-trade", order())  # starts the bot
+    # Who asks, the answer's row, what is asked for, the balance (and whether any is known), the command, the answer;
+    # SQLite counts the transaction's beginning too.
+    with django_assert_max_num_queries(8):
+        assert program.post("/api/manual-trade", order()).status_code == 202
 
 
 @pytest.mark.usefixtures("desk")

@@ -165,8 +165,8 @@ def test_nobody_asks_in_anothers_name(place: Place) -> None:
 
 def test_a_request_takes_few_queries(place: Place, django_assert_num_queries: Any) -> None:
     place.ask("first")  # starts the bot
-    # The account with its exchange and market, the balance (and whether any is known), the bot, the command itself.
-    with django_assert_num_queries(5):
+    # The account with its exchange, market and running bot, the balance (and whether any is known), the command itself.
+    with django_assert_num_queries(4):
         command = place.ask("second")
     assert place.ask("second") == command
 
