@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -45,6 +46,7 @@ logger = logging.getLogger("arb.store")
 COMMIT_SECONDS = 5.0
 FLUSH_SECONDS = 5.0
 GATHER_SECONDS = 0.005
+COMMITS_FIRST_SECONDS = 0.05
 BATCH = 200
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.2, 5.0
 # With this many events or intents unwritten the store takes no new trade, which is what bounds the queues.
@@ -89,6 +91,8 @@ class DjangoStore:
         self._commits, self._writes, self._line = commits, writes, line
         self._journaled: deque[str] = deque()  # to be unfolded, by the client id of the first order
         self._hearing: list[_Heard] = []
+        self._no_commit = asyncio.Event()  # none is under way
+        self._no_commit.set()
         self._events: deque[tuple[OrderEvent, str]] = deque()
         self._trades: dict[str, TradeRecord] = {}
         self._decisions: deque[Decision] = deque(maxlen=MAX_WAITING_DECISIONS)
@@ -169,6 +173,7 @@ class DjangoStore:
 
         heard = _Heard(trade.trade_id)
         self._hearing.append(heard)
+        self._no_commit.clear()
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
                 line, is_durable = self._line, False
@@ -189,6 +194,8 @@ class DjangoStore:
             raise
         finally:
             self._hearing.remove(heard)
+            if not self._hearing:
+                self._no_commit.set()
         self._journal(intents)
         if heard.newest is not None:
             self.record_trade(heard.newest)
@@ -412,6 +419,16 @@ class DjangoStore:
             "slippage", self._slippage, lambda some: slippage.legs_store(owner_id=self._owner_id, records=some)
         )
 
+    async def _behind_commits(self, work: Callable[[], object]) -> None:
+        """Write on the thread for that, but not while orders wait for a commit and, after it, leave: all three would
+        share the interpreter and the disk."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(COMMITS_FIRST_SECONDS):
+                while not self._no_commit.is_set():
+                    await self._no_commit.wait()
+                    await asyncio.sleep(GATHER_SECONDS)
+        await self._writes.run(work)
+
     async def _unfold(self) -> None:
         """Unfold what is journaled by now. What is journaled meanwhile waits for the next time: what is to be written
         after this was recorded before that, and would wait for as long as trades keep coming."""
@@ -421,7 +438,7 @@ class DjangoStore:
 
     async def _unfold_one(self, key: str) -> None:
         try:
-            await self._writes.run(lambda: trades.intent_unfold(owner_id=self._owner_id, client_order_id=key))
+            await self._behind_commits(lambda: trades.intent_unfold(owner_id=self._owner_id, client_order_id=key))
         except StoreUnavailable:
             raise
         except Exception as problem:
@@ -438,7 +455,7 @@ class DjangoStore:
         """Write a batch; where the database refuses it, write its records one by one and leave out the bad ones."""
         await self._unfold()  # what was committed before these were recorded
         try:
-            await self._writes.run(lambda: write(batch))
+            await self._behind_commits(lambda: write(batch))
         except StoreUnavailable:
             raise
         except Exception as problem:

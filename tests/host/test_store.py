@@ -333,6 +333,62 @@ async def test_the_loop_goes_on_while_the_database_is_slow(given, make_store) ->
         await commit
 
 
+class SlowLine:
+    """A line whose statement takes until ``go`` is set, and is then left to a thread."""
+
+    is_free = True
+
+    def __init__(self) -> None:
+        self.entered, self.go = asyncio.Event(), asyncio.Event()
+
+    async def insert(self, *_: object) -> bool:
+        self.entered.set()
+        await self.go.wait()
+        return False
+
+
+def balance_of(given: Given) -> AccountBalance:
+    account = given.intents[0].account_id
+    return AccountBalance(account_id=account, asset="USDT", free=D(5), used=D(0), received_ns=START_NS)
+
+
+async def test_what_is_queued_is_written_behind_a_commit_that_orders_wait_for(
+    given, make_store, threads, monkeypatch
+) -> None:
+    monkeypatch.setattr(store_module, "COMMITS_FIRST_SECONDS", 60.0)
+    store = make_store(given.owner, given.token, line=(line := SlowLine()))
+    waits, wait = asyncio.Event(), store._no_commit.wait
+
+    async def waiting() -> bool:
+        waits.set()
+        return await wait()
+
+    store._no_commit.wait = waiting
+    commit = asyncio.create_task(store.commit_trade(given.trade, given.intents, given.decision))
+    await line.entered.wait()
+    store.record_balance(balance_of(given))
+    async with asyncio.timeout(60):
+        await waits.wait()
+    assert not await threads.run(Balance.objects.exists)
+    line.go.set()
+    await commit
+    await store.flush()
+    assert await threads.run(Balance.objects.exists)
+
+
+async def test_a_commit_that_takes_long_holds_up_no_fill(given, make_store, threads, monkeypatch) -> None:
+    monkeypatch.setattr(store_module, "COMMITS_FIRST_SECONDS", 0.01)
+    store = make_store(given.owner, given.token, line=(line := SlowLine()))
+    commit = asyncio.create_task(store.commit_trade(given.trade, given.intents, given.decision))
+    await line.entered.wait()
+    store.record_balance(balance_of(given))
+    await store.flush()
+    assert not commit.done()
+    assert await threads.run(Balance.objects.exists)
+    line.go.set()
+    await commit
+
+
 async def test_a_commit_whose_answer_is_lost_is_void(given, make_store, threads) -> None:
     store = make_store(given.owner, given.token)
 
