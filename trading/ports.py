@@ -180,10 +180,6 @@ class SwitchedOff(StoreUnavailable):
 class Store(Protocol):
     """Durable truth of one owner. ``commit_*`` is awaited before anything is sent; ``record_*`` is queued, in order."""
 
-    def expect_commit(self, bot_id: int, intents: Sequence[OrderIntent]) -> None:
-        """Be told that a :meth:`commit_trade` of these intents follows at once. A hint: it may do nothing, and the
-        commit need not come."""
-
     async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
         """Write trade, all its first intents and their reservations in one transaction, PENDING then SENDING under
         the lease's fencing token, unless the trading switch forbids it. Raises LeaseLost or StoreUnavailable

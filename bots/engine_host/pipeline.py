@@ -1,9 +1,7 @@
-"""Statements over a PostgreSQL connection that are sent within the call: nothing is awaited before their bytes leave,
-and what was sent first is under way while the next is made up.
+"""Prepared statements over a PostgreSQL connection, sent within the call and answered by one look at the socket.
 
 psycopg makes and closes the connection. What goes over it meanwhile goes by libpq's pipeline mode: psycopg's own calls
-send only once they are awaited, and touch so much code on the way that after a pause they take as long as a short
-statement.
+touch much code on their way, which after a pause is in no cache of the processor's.
 """
 
 from __future__ import annotations
@@ -99,11 +97,6 @@ class Pipeline:
             name = self._names[sql] = b"arb_%d" % next(self._numbers)
             self._pg.send_prepare(name, sql.encode())
         return name
-
-    def look(self) -> None:
-        """Take the answers that have come already, without waiting for the event loop to notice."""
-        if not self.lost.is_set():
-            self._read()
 
     def _write(self) -> None:
         try:

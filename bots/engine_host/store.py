@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -19,8 +19,7 @@ from bots.engine_host.journal_line import JournalLine
 from bots.engine_host.leases import Lease
 from bots.services import balances, decision_counts, decisions, events, positions, reconciliation, slippage, trades
 from bots.services.guard import guarded
-from bots.services.intents import Kind, intent_of, where
-from bots.services.journal_sql import Standing
+from bots.services.intents import Kind, intent_of
 from risk.models.breakers import OWNED
 from risk.policy.breakers import Breaker, BreakerNews
 from risk.services.breakers import breaker_event
@@ -108,11 +107,6 @@ class DjangoStore:
         self.failing = ""  # why nothing can be written now
         self.refused = 0  # records the database will never take
 
-    def expect_commit(self, bot_id: int, intents: Sequence[OrderIntent]) -> None:
-        if self._line is not None and self._lease.is_held():
-            accounts, markets = {one.account_id for one in intents}, {one.market for one in intents}
-            self._line.expect(self._standing(bot_id, sorted(accounts), sorted(markets)))
-
     # --- awaited ---------------------------------------------------------------------------------------------
 
     async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
@@ -178,8 +172,6 @@ class DjangoStore:
             async with asyncio.timeout(COMMIT_SECONDS):
                 line, is_durable = self._line, False
                 if line is not None and line.is_free:
-                    accounts, markets = where(kind=kind, trade=trade, orders=intents)
-                    line.expect(self._standing(trade.bot_id, accounts, markets))
                     intent = intent_of(kind=kind, trade=trade, orders=intents, decision=decision)
                     is_durable = await line.insert(self._owner_id, self._lease.token, intent)
                 if not is_durable:
@@ -203,9 +195,6 @@ class DjangoStore:
         if not self._lease.is_held():
             self._void(voided, intents)
             raise LeaseLost(f"owner {self._owner_id}: the lease ran out during the commit")
-
-    def _standing(self, bot_id: int, accounts: Iterable[int], markets: Iterable[str]) -> Standing:
-        return Standing(self._owner_id, self._lease.token, bot_id, tuple(accounts), tuple(markets))
 
     def _journal(self, intents: Sequence[OrderIntent]) -> None:
         """Have a journaled intent unfolded before whatever is recorded from now on."""

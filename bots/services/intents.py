@@ -20,7 +20,6 @@ from bots.services.order_columns import order_columns
 from bots.services.ticket_rows import standing_columns, ticket_columns
 from bots.services.trade_rows import result_columns, trade_columns
 from bots.times import from_ns
-from risk.policy.switch import Action
 from trading.messages import Decision, OrderIntent, TradeRecord
 from trading.tickets import ENTRY_LEG
 
@@ -53,11 +52,6 @@ class Intent(NamedTuple):
     markets: Sequence[str]
     slots: Sequence[str]
     opens: bool
-
-    @property
-    def action(self) -> Action:
-        """What the trading switch has to permit."""
-        return Action.OPEN if self.opens else Action.REDUCE
 
     @property
     def key(self) -> str:
@@ -98,12 +92,16 @@ def intent_of(
 
 def _checked(kind: str, trade: TradeRecord, orders: Sequence[OrderIntent], decision: Decision | None) -> Intent:
     is_entry = kind == Kind.ENTRY
+    accounts, markets = {order.account_id for order in orders}, {order.market for order in orders}
     if is_entry:
         _trade_check(trade, decision)
         if trade.ticket is not None:
             columns_check(Ticket, ticket_columns(trade))
+            accounts.add(trade.ticket.account_id)
+            markets.add(trade.ticket.market)
         if trade.basis is not None:
             columns_check(BasisPosition, {"funding_rate": trade.basis.funding_rate})
+            markets |= {trade.basis.spot, trade.basis.perp}
     else:
         columns_check(Trade, result_columns(trade))
         if trade.standing is not None:
@@ -124,25 +122,8 @@ def _checked(kind: str, trade: TradeRecord, orders: Sequence[OrderIntent], decis
             raise ValueError(f"{name}: given twice in one intent ({', '.join(given)})")
     opens = is_entry or (trade.ticket is not None and any(order.leg == ENTRY_LEG for order in orders))
     return Intent(
-        kind,
-        trade,
-        orders,
-        _encoded(trade, orders, decision),
-        *where(kind=kind, trade=trade, orders=orders),
-        slots,
-        opens,
+        kind, trade, orders, _encoded(trade, orders, decision), sorted(accounts), sorted(markets), slots, opens
     )
-
-
-def where(*, kind: str, trade: TradeRecord, orders: Sequence[OrderIntent]) -> tuple[list[int], list[str]]:
-    """Return the accounts and the markets that an intent names, each in its order."""
-    accounts, markets = {order.account_id for order in orders}, {order.market for order in orders}
-    if kind == Kind.ENTRY and trade.ticket is not None:
-        accounts.add(trade.ticket.account_id)
-        markets.add(trade.ticket.market)
-    if kind == Kind.ENTRY and trade.basis is not None:
-        markets |= {trade.basis.spot, trade.basis.perp}
-    return sorted(accounts), sorted(markets)
 
 
 def body_of(row: JournaledIntent) -> Body:

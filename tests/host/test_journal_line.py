@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
-from datetime import timedelta
 from typing import Any
 
 import psycopg
 import pytest
 import pytest_asyncio
-from django.db import transaction
-from django.utils import timezone
 
 from bots.engine_host import journal_line as line_module
 from bots.engine_host import store as store_module
 from bots.engine_host.database import DatabaseThreads
 from bots.engine_host.journal_line import JournalLine, journal_line
-from bots.models import JournaledIntent, Order, OwnerLease
-from risk.services.switch import switch_set
+from bots.models import JournaledIntent, Order
 from tests.bots.world import World
 from tests.crash.broken import connecting_with, server_address
 from tests.crash.proxy import Proxy
 from tests.crash.stage import database_url
 from tests.host.conftest import until
-from trading.ports import LeaseLost, StoreUnavailable, SwitchedOff
+from trading.ports import LeaseLost, StoreUnavailable
 from trading.tasks import end_tasks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.services]
@@ -232,124 +227,6 @@ async def test_an_intent_whose_answer_is_lost_is_found_to_be_durable(
         await end_tasks((task,))
         proxy.close()
     assert await orders_of(threads, given) == 2
-
-
-def expect(owner: Owner, given: tuple[Any, list[Any], Any]) -> None:
-    owner.store.expect_commit(given[0].bot_id, given[1])
-
-
-async def test_an_expected_intent_keeps_its_lease_from_others_until_it_is_durable(
-    anna: Owner, line: JournalLine, threads: DatabaseThreads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = await threads.run(anna.trade)
-    expect(anna, given)
-    assert line._held is not None
-    await line._held.answer
-    await threads.run(lambda: run_out(anna))  # it waits for the row, as one who takes the lease does
-    assert line._held is None  # nobody came, so it was let go
-    monkeypatch.setattr(line_module, "HOLD_SECONDS", 30.0)
-    await threads.run(lambda: prolong(anna))
-    expect(anna, given)
-    await line._held.answer
-    taking = asyncio.create_task(threads.run(lambda: take(anna)))
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(asyncio.shield(taking), 0.2)
-    await anna.store.commit_trade(*given)
-    assert line.inserted == 1
-    await taking
-    await anna.store.flush()
-    assert await orders_of(threads, given) == 2
-
-
-async def test_a_lease_that_runs_out_while_an_intent_is_written_out_sends_nothing(
-    anna: Owner, line: JournalLine, threads: DatabaseThreads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(line_module, "HOLD_SECONDS", 30.0)
-    given = await threads.run(anna.trade)
-    await threads.run(lambda: prolong(anna, seconds=0.3))
-    expect(anna, given)
-    assert line._held is not None
-    assert await line._held.answer == [1]
-    await asyncio.sleep(0.4)
-    with pytest.raises(LeaseLost):
-        await anna.store.commit_trade(*given)
-    assert line.inserted == 0
-    assert await orders_of(threads, given) == 0
-
-
-async def test_a_switch_that_is_turned_while_an_intent_is_written_out_holds(
-    anna: Owner, line: JournalLine, threads: DatabaseThreads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(line_module, "HOLD_SECONDS", 30.0)
-    given = await threads.run(anna.trade)
-    expect(anna, given)
-    assert line._held is not None
-    assert await line._held.answer == [1]
-    turn = {"actor": None, "scope": "global", "state": "reduce_only", "reason": "test", "seen_version": 0}
-    await threads.run(lambda: switch_set(**turn))
-    with pytest.raises(SwitchedOff):
-        await anna.store.commit_trade(*given)
-    assert line.inserted == 0
-    assert await orders_of(threads, given) == 0
-
-
-async def test_only_the_intent_that_was_expected_is_put_behind_its_locks(
-    world: World, make_store: Callable[..., Any], anna: Owner, line: JournalLine, threads: DatabaseThreads
-) -> None:
-    ben = await threads.run(lambda: Owner(world, world.ben, make_store, line))
-    ben.begin()
-    annas, bens = await threads.run(anna.trade), await threads.run(ben.trade)
-    expect(anna, annas)
-    expect(ben, bens)  # without effect
-    await ben.store.commit_trade(*bens)  # by a thread
-    assert line.inserted == 0
-    await anna.store.commit_trade(*annas)
-    assert line.inserted == 1
-    foreign = await threads.run(lambda: world.bot(world.ben, "Another").pk)
-    another = await threads.run(anna.trade)
-    anna.store.expect_commit(foreign, another[1])  # whose bot is not anna's
-    assert line._held is not None
-    assert await line._held.answer == [0]
-    await anna.store.commit_trade(*another)
-    assert await orders_of(threads, another) == 2
-
-
-async def test_the_server_ends_what_a_process_that_stands_still_has_begun(
-    anna: Owner, threads: DatabaseThreads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(line_module, "SERVER_HOLD_MS", 200)
-    made = journal_line()
-    assert made is not None
-    task = asyncio.create_task(made.run())
-    await until(lambda: made.is_free)
-    try:
-        given = await threads.run(anna.trade)
-        anna.store._line = made
-        expect(anna, given)
-        assert made._held is not None
-        await made._held.answer
-        time.sleep(0.6)  # noqa: ASYNC251 (the loop is what stands still)
-        await threads.run(lambda: run_out(anna))  # nobody is in the way
-        await threads.run(lambda: prolong(anna))
-        await anna.store.commit_trade(*given)
-        await anna.store.flush()
-    finally:
-        await end_tasks((task,))
-    assert await orders_of(threads, given) == 2
-
-
-def prolong(owner: Owner, seconds: float = 60.0) -> None:
-    OwnerLease.objects.filter(owner_id=owner.owner_id).update(expires_at=timezone.now() + timedelta(seconds=seconds))
-
-
-def run_out(owner: Owner) -> None:
-    prolong(owner, seconds=-1)
-
-
-def take(owner: Owner) -> None:
-    """Lock the lease as one who takes it does, and leave it as it is."""
-    with transaction.atomic():
-        OwnerLease.objects.select_for_update().get(owner_id=owner.owner_id)
 
 
 async def is_journaled(other: psycopg.AsyncConnection[Any], given: tuple[Any, list[Any], Any]) -> bool:

@@ -254,9 +254,6 @@ class SimStore:
 
     # -- awaited
 
-    def expect_commit(self, bot_id: int, intents: Sequence[OrderIntent]) -> None:
-        pass
-
     async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
         if self.failing:
             raise StoreUnavailable(f"records wait to be written: {self.failing}")

@@ -103,9 +103,6 @@ class MemoryStore:
         self.history[intent.client_order_id] = [OrderState.PENDING, OrderState.SENDING]
         self.events[intent.client_order_id] = []
 
-    def expect_commit(self, bot_id: int, intents: Sequence[OrderIntent]) -> None:
-        pass
-
     async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
         self._check()
         self._check_switch(Action.OPEN)

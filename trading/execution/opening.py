@@ -52,7 +52,6 @@ class Opening:
             intents, held = (intents[first],), tuple(intent for intent in intents if intent.leg != first)
         if refusal := self._reserve(planned, (*intents, *held)):
             return refusal
-        desk.store.expect_commit(bot.config.bot_id, intents)
         for intent in intents:
             desk.footprints.begin(intent.client_order_id, Footprint(intent.market, intent.side, bot.purses.paper))
         desk.promise(intents)
