@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean, median, quantiles
@@ -37,7 +37,7 @@ from django.test import override_settings
 
 from bench.snapshot import own_database
 from bots.engine_host.host import EngineHost
-from bots.models import Bot
+from bots.models import Bot, Decision
 from bots.services.accounts import account_create
 from bots.services.bots import bot_create
 from bots.services.demo import pairs_across
@@ -207,8 +207,10 @@ class Rounds:
                 while (stages := await self._round()) is None:
                     self.missed += 1
                     if self.missed > MISSES_ALLOWED:
+                        why = await asyncio.to_thread(_refusals)
                         raise RuntimeError(
-                            f"{self.missed} opportunities were not traded on: measure on a calmer machine"
+                            f"{self.missed} opportunities were not traded on (refused by {why}): measure on a calmer "
+                            "machine"
                         )
                 trades[condition].append(stages)
         return {condition: stages[warm_up:] for condition, stages in trades.items()}
@@ -246,6 +248,15 @@ class Rounds:
 
     def _show(self, name: str, bids: list[tuple[str, str]], asks: list[tuple[str, str]]) -> Awaitable[object]:
         return asyncio.to_thread(self._simulator.set_book, name, SYMBOL, bids=bids, asks=asks)
+
+
+def _refusals() -> str:
+    """Return the checks that refused opportunities, each with how many of those whose decision was kept."""
+    try:
+        checks = Counter(Decision.objects.filter(taken=False).values_list("check_name", flat=True))
+    finally:
+        connection.close()
+    return ", ".join(f"{check} {times}" for check, times in checks.most_common()) or "no check"
 
 
 async def _host_and_trade(

@@ -411,7 +411,8 @@ def _balance(request: Request) -> None:
     asset, amount = needed(market, request.side, quantity, price, leverage=request.leverage, mark=middle)
     request.free = free = free_of(account, asset, mode=request.mode)
     if free is None:
-        if request.mode == Bot.Mode.LIVE:
+        # Before trading by hand was started no engine has asked for it; that is what is refused then.
+        if request.mode == Bot.Mode.LIVE and request.running_bot is not None:
             request.refuse("account_id", f"The balance of {account.label} is not known yet: wait for its engine")
     elif amount > free:
         message = f"Needs {amount.normalize():f} {asset}; {account.label} has {free.normalize():f} free"

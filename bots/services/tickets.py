@@ -166,10 +166,8 @@ def manual_estimate(*, owner: User, data: Mapping[str, Any]) -> dict[str, Any]:
     """
     request = read_request(owner=owner, data=data)
     refusals = [one.text for one in request.refusals]
-    if not refusals and request.mode == Bot.Mode.LIVE:
-        bot = Bot.objects.filter(owner=owner, strategy=Bot.Strategy.MANUAL, mode=request.mode).first()
-        if bot is None or bot.desired_state != Bot.Desired.RUNNING:
-            refusals.append(f"mode: {NOT_STARTED}")
+    if not refusals and request.mode == Bot.Mode.LIVE and request.running_bot is None:
+        refusals.append(f"mode: {NOT_STARTED}")
     return {**request.estimate(), "refusals": refusals}
 
 

@@ -7,7 +7,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from bench import detect
 
@@ -46,3 +46,12 @@ def test_the_command_runs_the_benchmark_it_is_told_to(monkeypatch: pytest.Monkey
     out = StringIO()
     call_command("bench", "detect", "--json", stdout=out)
     assert json.loads(out.getvalue()) == figures
+
+
+def test_a_benchmark_that_has_nothing_to_measure_says_so_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> dict[str, Any]:
+        raise RuntimeError("nothing was traded on")
+
+    monkeypatch.setattr(detect, "run", fail)
+    with pytest.raises(CommandError, match=r"^detect: nothing was traded on$"):
+        call_command("bench", "detect")

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from bots.live_cache import last_known
 from bots.models import Bot, Command
-from bots.services.bots import bot_start
+from bots.services.bots import bot_start, bot_stop
 from bots.services.tickets import (
     manual_bot,
     manual_close_request,
@@ -115,15 +115,22 @@ def test_a_mistake_is_named(place: Place, changes: dict[str, Any], field: str, w
 
 
 def test_live_wants_all_its_yeses(place: Place) -> None:
+    with pytest.raises(ValidationError, match="Start trading by hand first"):  # no engine has asked for the balance yet
+        place.ask(mode="live")
+    bot = Bot.objects.get(strategy="manual")
+    assert bot.desired_state == "stopped"
+    bot_start(bot=bot, actor=place.anna)
     with pytest.raises(ValidationError, match="balance of Main is not known"):
         place.ask(mode="live")
+    bot_stop(bot=bot, actor=place.anna)
     paper = place.world.account(place.anna, "beta", label="Paper", credentials=None)
     with pytest.raises(ValidationError, match="has no credentials"):
         place.ask(mode="live", account_id=paper.pk)
     place.account.balances.create(owner=place.anna, asset="USDT", free="50000", used="0", at="2026-11-30T00:00:00Z")
     with pytest.raises(ValidationError, match="Start trading by hand first"):
         place.ask(mode="live")
-    assert Bot.objects.get(strategy="manual").desired_state == "stopped"
+    told = manual_estimate(owner=place.anna, data=place.data(mode="live"))
+    assert "Start trading by hand first" in " ".join(told["refusals"])
 
 
 def test_an_estimate_says_price_fee_slippage_and_what_is_in_the_way(place: Place) -> None:

@@ -48,7 +48,10 @@ class Command(BaseCommand):
         write = getattr(benchmark, "document", None)
         if options["document"] and write is None:
             raise CommandError(f"document: {options['benchmark']} has no part in docs/; leave --document out")
-        figures = benchmark.run()
+        try:
+            figures = benchmark.run()
+        except RuntimeError as problem:  # what benchmarks raise where there is nothing to measure
+            raise CommandError(f"{options['benchmark']}: {problem}") from problem
         if options["document"] and write is not None:
             write(figures)
         self.stdout.write(json.dumps(figures) if options["json"] else benchmark.table(figures))
