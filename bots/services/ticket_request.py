@@ -454,12 +454,20 @@ def _price(request: Request, field: str, given: Any) -> Decimal | None:
     return price
 
 
+def as_written(text: str, *, field: str) -> Decimal:
+    """Return a number above zero just as a person wrote it; raise ValueError if it is none that can be stored so."""
+    number = positive(text, field=field)
+    if number != Decimal(text):
+        raise ValueError(f"{field}: at most 18 digits behind the point (given {text[:40]!r})")
+    return number
+
+
 def _number(request: Request, field: str, given: Any) -> Decimal | None:
     if not isinstance(given, str):
         request.refuse(field, 'Write it as a string, such as "0.01"', given=given)
         return None
     try:
-        return positive(given, field=field)
+        return as_written(given, field=field)
     except ValueError as problem:
         request.refuse(field, str(problem).removeprefix(f"{field}: ").partition(" (given")[0].capitalize(), given=given)
         return None

@@ -20,7 +20,7 @@ from bots.models import BasisPosition, Bot, Command, Ticket, Trade
 from bots.services.audit import audit_record, owner_check
 from bots.services.bots import bot_start
 from bots.services.commands import command_create, command_known
-from bots.services.ticket_request import ORDERS, read_request, refused, wrong
+from bots.services.ticket_request import ORDERS, as_written, read_request, refused, wrong
 from bots.services.unfolding import intents_unfold
 from trading.execution.pricing import WorkingStyle
 from trading.instruments import lot_quantity, positive
@@ -133,7 +133,7 @@ def manual_close_request(*, owner: User, actor: User | None, data: Mapping[str, 
     if quantity is not None:
         market = ticket.market.to_engine()
         try:
-            amount = positive(str(quantity), field="amount")
+            amount = as_written(str(quantity), field="amount")
         except ValueError as problem:
             raise wrong("amount", f"{problem}.".removeprefix("amount: "), given=str(quantity)[:40]) from None
         if lot_quantity(amount, market) != amount:

@@ -42,7 +42,7 @@ function createRow(row) {
   return node;
 }
 
-/** What adaptive limits have saved, and how often the exchange had to be asked; only where the server tells it. */
+/** What trades by hand have saved against taking the book at once, and how often the exchange had to be asked; only where the server tells it. */
 const EXTRA = [
   { field: "price_improvement", label: "Price improvement" },
   { field: "status_questions", label: "Status questions" },
@@ -62,7 +62,7 @@ function updateRow(node, row) {
   improvement.box.hidden = row.price_improvement === undefined || row.price_improvement === null;
   setText(improvement.value, money(row.price_improvement ?? ""));
   setSign(improvement.value, signOf(row.price_improvement ?? "0"));
-  setText(improvement.note, "of adaptive limits");
+  setText(improvement.note, "against taking at once");
   const questions = parts.tiles.get("status_questions");
   questions.box.hidden = row.status_questions === undefined || row.status_questions === null;
   setText(questions.value, String(row.status_questions ?? ""));

@@ -97,6 +97,7 @@ def test_the_same_key_is_one_request_and_another_key_another(place: Place) -> No
         ({"take_profit": "59000"}, "take_profit", "above the entry"),
         ({"stop_loss": "61000"}, "stop_loss", "below the entry"),
         ({"stop_loss_percent": "100"}, "stop_loss_percent", "below 100"),
+        ({"amount": "0.01000000000000000000001"}, "amount", "At most 18 digits"),
         ({"take_profit_percent": "1e18"}, "take_profit_percent", "at most 10000 percent"),
         ({"take_profit": "61000", "take_profit_percent": "2"}, "take_profit", "not both"),
         ({"side": "sell", "stop_loss": "61000"}, "stop_loss", "opens no position"),
