@@ -108,7 +108,8 @@ def free_of(account: ExchangeAccount, asset: str, *, mode: str) -> Decimal | Non
     rows = _BALANCE(account.pk, asset)  # one, or none
     if not rows and not Balance.objects.filter(account=account).exists():
         return Decimal(account.paper_balances.get(asset, "0")) if mode == Bot.Mode.PAPER else None
-    if mode == Bot.Mode.PAPER and accounts_real([account], owner_id=account.owner_id):
+    may_be_real = mode == Bot.Mode.PAPER and account.has_credentials
+    if may_be_real and accounts_real([account], owner_id=account.owner_id):
         return None
     return sum((row.free - row.reserved for row in rows), ZERO)  # type: ignore[attr-defined]  # annotated
 
