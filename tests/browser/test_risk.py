@@ -57,10 +57,10 @@ def ramp(key: str) -> None:
 
 
 async def confirm(page: Page, *, reason: str, seconds: str = "") -> None:
-    await page.fill("dialog [data-reason]", reason)
+    await page.fill("#order-dialog [data-reason]", reason)
     if seconds:
-        await page.fill("dialog [data-seconds]", seconds)
-    await page.click("dialog [data-confirm]")
+        await page.fill("#order-dialog [data-seconds]", seconds)
+    await page.click("#order-dialog [data-confirm]")
 
 
 async def test_with_all_closed_there_is_one_quiet_line(desk: Desk, open_page: OpenPage) -> None:
@@ -78,13 +78,13 @@ async def test_an_operator_trips_extends_and_resets_with_a_countdown(
     await roles(desk)
     page = await open_page("oscar", address=f"/live/?owner={desk.user.pk}")
     await page.click("[data-trip]")
-    await page.select_option("dialog [data-subject]", f"bot:{desk.bot.pk}")
+    await page.select_option("#order-dialog [data-subject]", f"bot:{desk.bot.pk}")
     await confirm(page, reason="", seconds="90")
-    failure = page.locator("dialog [data-failure]")
+    failure = page.locator("#order-dialog [data-failure]")
     await expect(failure).to_contain_text("Why: Say why")
-    await expect(page.locator("dialog [data-seconds]")).to_have_value("90")  # what was typed is kept
+    await expect(page.locator("#order-dialog [data-seconds]")).to_have_value("90")  # what was typed is kept
     await confirm(page, reason="odd fills")
-    await expect(page.locator("dialog")).to_be_hidden()
+    await expect(page.locator("#order-dialog")).to_be_hidden()
     row = page.locator(".breaker")
     await expect(row).to_have_attribute("data-state", "open")
     await expect(row).to_contain_text("odd fills")
@@ -115,8 +115,8 @@ async def test_a_stale_page_is_told_so_in_the_dialog(desk: Desk, open_page: Open
     row = await sync_to_async(CircuitBreaker.objects.get)()
     await sync_to_async(breaker_reset)(actor=operator, breaker=row, reason="by another", seen_version=1)
     await confirm(page, reason="mine")
-    await expect(page.locator("dialog [data-failure]")).to_contain_text("This changed meanwhile")
-    await expect(page.locator("dialog [data-reason]")).to_have_value("mine")
+    await expect(page.locator("#order-dialog [data-failure]")).to_contain_text("This changed meanwhile")
+    await expect(page.locator("#order-dialog [data-reason]")).to_have_value("mine")
 
 
 async def test_a_closed_one_leaves_the_page_and_a_late_word_does_not_bring_it_back(
@@ -145,16 +145,16 @@ async def test_an_owner_kills_after_a_second_question_and_resumes_with_a_reason(
     await expect(page.locator("[data-switch-scope] option")).to_have_text(["this desk", "bot alice's majors"])
     await page.click("[data-switch-to=kill]")
     await confirm(page, reason="odd fills")
-    await expect(page.locator("dialog [data-confirm]")).to_have_text("Yes, kill it now")
+    await expect(page.locator("#order-dialog [data-confirm]")).to_have_text("Yes, kill it now")
     await expect(page.locator("[data-switch-state]")).to_have_text("normal")
-    await page.click("dialog [data-confirm]")
+    await page.click("#order-dialog [data-confirm]")
     await expect(page.locator("[data-switch-state]")).to_have_text("killed")
     await expect(page.locator("[data-switch-why]")).to_have_text("killed for owner alice: odd fills")
     await expect(page.locator(".bot .held")).to_have_text("killed")
     await expect(page.locator("[data-switch-to=kill]")).to_have_attribute("aria-pressed", "true")
     await page.click("[data-switch-to=normal]")
     await confirm(page, reason="")
-    await expect(page.locator("dialog [data-failure]")).to_contain_text("Why: Say why")
+    await expect(page.locator("#order-dialog [data-failure]")).to_contain_text("Why: Say why")
     await page.keyboard.type("explained")  # the focus is where something is missing
     await page.keyboard.press("Enter")
     await expect(page.locator("[data-switch-state]")).to_have_text("normal")
@@ -176,12 +176,12 @@ async def test_an_order_left_while_it_is_sent_does_not_answer_in_the_next_ones_d
     await confirm(page, reason="odd fills")
     await page.keyboard.press("Escape")
     await page.click("[data-switch-to=kill]")
-    await page.fill("dialog [data-reason]", "very odd fills")
+    await page.fill("#order-dialog [data-reason]", "very odd fills")
     await held[0].continue_()
     await expect(page.locator("[data-switch-why]")).to_contain_text("odd fills")
-    await expect(page.locator("dialog")).to_be_visible()
-    await expect(page.locator("dialog [data-reason]")).to_have_value("very odd fills")
-    await expect(page.locator("dialog [data-confirm]")).to_have_text("Kill trading")
+    await expect(page.locator("#order-dialog")).to_be_visible()
+    await expect(page.locator("#order-dialog [data-reason]")).to_have_value("very odd fills")
+    await expect(page.locator("#order-dialog [data-confirm]")).to_have_text("Kill trading")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -207,4 +207,4 @@ async def test_the_section_is_readable_at_every_width_and_in_both_themes(
     await picture(page, f"risk-dialog-{scheme}-{size['width']}")
     assert (await page.evaluate(CONTRAST))["ratio"] >= 4.5
     await page.keyboard.press("Escape")
-    await expect(page.locator("dialog")).to_be_hidden()
+    await expect(page.locator("#order-dialog")).to_be_hidden()
