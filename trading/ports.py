@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from risk.policy.breakers import Breaker, BreakerNews
@@ -120,6 +120,13 @@ class Venue(Protocol):
     def release_order(self, client_order_id: str) -> None:
         """Give back what :meth:`reserve_order` took; without effect if there is nothing."""
 
+    def prepare(self, intent: OrderIntent) -> None:
+        """Do what can be done for an order before it may leave; it may never be placed."""
+
+    def write(self, intent: OrderIntent) -> Awaitable[PlaceResult] | None:
+        """Send a prepared order once, within this call or with what else is sent in this turn of the event loop; return
+        what waits for its answer, as :meth:`place` does. None: nothing was done, it is to be placed."""
+
     async def place(self, intent: OrderIntent) -> PlaceResult:
         """Send once. Whatever is not proven placed or rejected is ``Outcome.UNKNOWN``."""
 
@@ -180,10 +187,15 @@ class SwitchedOff(StoreUnavailable):
 class Store(Protocol):
     """Durable truth of one owner. ``commit_*`` is awaited before anything is sent; ``record_*`` is queued, in order."""
 
-    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
+    def commit_trade(
+        self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None
+    ) -> Awaitable[None]:
         """Write trade, all its first intents and their reservations in one transaction, PENDING then SENDING under
-        the lease's fencing token, unless the trading switch forbids it. Raises LeaseLost or StoreUnavailable
-        (SwitchedOff among them); then nothing may be sent. A trade made by hand has no decision."""
+        the lease's fencing token, unless the trading switch forbids it. A trade made by hand has no decision.
+
+        It may begin within the call, so that the caller can do something else meanwhile; what is returned is to be
+        awaited. That raises LeaseLost or StoreUnavailable (SwitchedOff among them); then nothing may be sent.
+        """
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
         """Write one further intent of a trade (completing or undoing a leg), under the same rules."""

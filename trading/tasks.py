@@ -1,11 +1,11 @@
-"""Ending asyncio tasks, also those that a library keeps from noticing that they were cancelled."""
+"""Ending asyncio tasks, also those that a library keeps from noticing that they were cancelled; failing later."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, NoReturn
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,11 @@ async def end_tasks(
     for task in ending - waiting:
         if not task.cancelled():
             task.exception()  # seen, so that asyncio does not report it as forgotten
+
+
+async def failing(error: BaseException) -> NoReturn:
+    """Raise what a call that only begins something has met, where its end is awaited."""
+    raise error
 
 
 def _names(tasks: Iterable[asyncio.Future[Any]]) -> str:

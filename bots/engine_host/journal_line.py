@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from typing import Any
 
 import psycopg
@@ -37,14 +38,19 @@ class JournalLine:
         """Whether an intent would be sent at once."""
         return self._pipeline is not None and not self._busy
 
-    async def insert(self, owner_id: int, token: int, intent: Intent) -> bool:
-        """Return whether the intent is durable for sure, by this very statement."""
+    def insert(self, owner_id: int, token: int, intent: Intent) -> Coroutine[Any, Any, bool]:
+        """Send the intent, unless the line is not free; return what waits for whether it is durable for sure, by this
+        very statement."""
         pipeline = self._pipeline
         if pipeline is None or self._busy:
-            return False
+            return _not_sent()
+        statement = journal_statement(owner_id=owner_id, token=token, intent=intent)
         self._busy = True
+        return self._inserted(pipeline, pipeline.send(statement))
+
+    async def _inserted(self, pipeline: Pipeline, sent: asyncio.Future[list[int]]) -> bool:
         try:
-            rows = await pipeline.send(journal_statement(owner_id=owner_id, token=token, intent=intent))
+            rows = await sent
         except Failed as problem:
             logger.info("an intent goes by a thread: %s", problem)
             return False
@@ -87,6 +93,10 @@ class JournalLine:
             pipeline.give_up("it is closed")
         if self._connection is not None:
             await self._connection.close()
+
+
+async def _not_sent() -> bool:
+    return False
 
 
 def journal_line() -> JournalLine | None:

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from contextlib import suppress
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -39,6 +39,7 @@ from trading.messages import (
     TradeState,
 )
 from trading.ports import Clock, LeaseLost, StoreUnavailable
+from trading.tasks import failing
 
 logger = logging.getLogger("arb.store")
 
@@ -62,6 +63,13 @@ class _Heard:
     def __init__(self, trade_id: str) -> None:
         self.trade_id = trade_id
         self.newest: TradeRecord | None = None
+
+
+class _Begun(NamedTuple):
+    """A commit under way; ``inserting`` says whether the loop's own connection made it, where that was free."""
+
+    heard: _Heard
+    inserting: Coroutine[Any, Any, bool] | None
 
 
 class DjangoStore:
@@ -109,7 +117,21 @@ class DjangoStore:
 
     # --- awaited ---------------------------------------------------------------------------------------------
 
-    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None) -> None:
+    def commit_trade(
+        self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None
+    ) -> Coroutine[Any, Any, None]:
+        def write(token: int) -> None:
+            trades.trade_commit(owner_id=self._owner_id, token=token, trade=trade, intents=intents, decision=decision)
+
+        try:
+            self._keeps_up_check()
+            begun = self._begin(Kind.ENTRY, trade, intents, decision)
+        except Exception as problem:
+            return failing(problem)
+        return self._commit(write, intents, begun, voided=trade)
+
+    def _keeps_up_check(self) -> None:
+        """Raise StoreUnavailable while what was recorded before waits for the database."""
         if self.failing:
             raise StoreUnavailable(f"records wait to be written: {self.failing}")
         for queue, limit, what in (
@@ -118,63 +140,61 @@ class DjangoStore:
         ):
             if len(queue) > limit:
                 raise StoreUnavailable(f"{len(queue)} {what} wait to be written; the limit is {limit}")
-        await self._commit(
-            lambda token: trades.trade_commit(
-                owner_id=self._owner_id, token=token, trade=trade, intents=intents, decision=decision
-            ),
-            trade,
-            intents,
-            decision,
-            kind=Kind.ENTRY,
-        )
 
     async def commit_repair(self, trade: TradeRecord, intent: OrderIntent) -> None:
         # The commit writes this newer state itself; the older one must not follow it.
         self._trades.pop(trade.trade_id, None)
         await self._commit(
             lambda token: trades.repair_commit(owner_id=self._owner_id, token=token, trade=trade, intent=intent),
-            trade,
             [intent],
+            self._begin(Kind.FURTHER, trade, [intent]),
         )
 
     async def commit_protection(self, trade: TradeRecord, intents: Sequence[OrderIntent]) -> None:
         self._trades.pop(trade.trade_id, None)
         await self._commit(
             lambda token: trades.protection_commit(owner_id=self._owner_id, token=token, trade=trade, intents=intents),
-            trade,
             intents,
+            self._begin(Kind.FURTHER, trade, intents),
         )
+
+    def _begin(
+        self, kind: str, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision | None = None
+    ) -> _Begun:
+        """Begin to make intents durable, where the loop's own connection is free to; raises LeaseLost."""
+        if not self._lease.is_held():
+            raise LeaseLost(f"owner {self._owner_id}: {self._lease.lost or 'the lease runs out and is not renewed'}")
+        line, inserting = self._line, None
+        if line is not None and line.is_free:
+            intent = intent_of(kind=kind, trade=trade, orders=intents, decision=decision)
+            inserting = line.insert(self._owner_id, self._lease.token, intent)
+        heard = _Heard(trade.trade_id)
+        self._hearing.append(heard)
+        self._no_commit.clear()
+        return _Begun(heard, inserting)
 
     async def _commit(
         self,
         write: Callable[[int], None],
-        trade: TradeRecord,
         intents: Sequence[OrderIntent],
-        decision: Decision | None = None,
+        begun: _Begun,
         *,
-        kind: str = Kind.FURTHER,
+        voided: TradeRecord | None = None,
     ) -> None:
-        if not self._lease.is_held():
-            raise LeaseLost(f"owner {self._owner_id}: {self._lease.lost or 'the lease runs out and is not renewed'}")
+        """Finish what has begun, by a thread where the loop's connection did not do it; ``voided`` is the trade that
+        there is none of if it fails."""
         loop = asyncio.get_running_loop()
         late = threading.Event()
-        voided = trade if kind == Kind.ENTRY else None
+        heard = begun.heard
 
         def commit() -> None:
             write(self._lease.token)
             if late.is_set():
                 loop.call_soon_threadsafe(self._void, voided, intents)
 
-        heard = _Heard(trade.trade_id)
-        self._hearing.append(heard)
-        self._no_commit.clear()
         try:
             async with asyncio.timeout(COMMIT_SECONDS):
-                line, is_durable = self._line, False
-                if line is not None and line.is_free:
-                    intent = intent_of(kind=kind, trade=trade, orders=intents, decision=decision)
-                    is_durable = await line.insert(self._owner_id, self._lease.token, intent)
-                if not is_durable:
+                if begun.inserting is None or not await begun.inserting:
                     await self._commits.run(commit)
         except BaseException as problem:
             # Durable or not, nobody will send it. A row that is there already is voided now, one that comes later

@@ -17,7 +17,7 @@ from trading.config import Credentials
 from trading.exchanges.binance.orders import BinanceOrders
 from trading.exchanges.generic.ccxt_line import Line as CcxtLine
 from trading.exchanges.generic.ccxt_socket import CcxtSocket
-from trading.exchanges.order_socket import FAILURES_ALLOWED, Line, OrderSocket
+from trading.exchanges.order_socket import FAILURES_ALLOWED, PREPARED_SECONDS, Line, OrderSocket
 from trading.messages import OrdersBy, OrderState, Outcome, TimeInForce
 
 SOCKET_WAYS = ("binance-websocket", "binance-ed25519", "okx-websocket", "bybit-websocket")
@@ -78,6 +78,61 @@ async def test_orders_live_and_die_by_the_stream_without_a_question(rig: Rig) ->
     counters = rig.venue.counters()
     assert (counters["orders_by_websocket"], counters["orders_by_rest"]) == (2, 0)
     assert counters["order_queries"] == 0
+
+
+@on(*SOCKET_WAYS)
+async def test_a_prepared_order_leaves_within_the_call(rig: Rig) -> None:
+    writes = noted_writes(current_line(rig))
+    intent = rig.intent(quantity="0.01")
+    rig.venue.prepare(intent)
+    assert writes == []
+    answering = rig.venue.write(intent)
+    assert writes == [1]
+    assert answering is not None
+    result = await answering
+    assert (result.outcome, result.path) == (Outcome.PLACED, "websocket")
+    assert rig.venue.write(intent) is None, "it is written once"
+    counters = rig.venue.counters()
+    assert (counters["orders_by_websocket"], counters["orders_by_rest"]) == (1, 0)
+
+
+@on(*SOCKET_WAYS)
+async def test_prepared_legs_leave_together(rig: Rig) -> None:
+    writes = noted_writes(current_line(rig))
+    intents = [rig.intent(quantity="0.01"), rig.intent(quantity="0.02")]
+    for intent in intents:
+        assert rig.venue.reserve_order(intent.client_order_id) == 0.0
+        rig.venue.prepare(intent)
+    answering = [rig.venue.write(intent) for intent in intents]
+    assert writes == [2]
+    assert [(await one).outcome for one in answering if one is not None] == [Outcome.PLACED] * 2
+
+
+@on(*SOCKET_WAYS)
+async def test_only_what_was_prepared_for_this_order_and_moment_is_written(rig: Rig) -> None:
+    socket, line = rig.venue._orders._socket, current_line(rig)
+    assert isinstance(socket, OrderSocket)
+    writes = noted_writes(line)
+    intent = rig.intent(quantity="0.01")
+    assert rig.venue.write(intent) is None, "nothing was prepared"
+    rig.venue.prepare(intent)
+    changed = msgspec.structs.replace(intent, quantity=intent.quantity * 2)
+    assert rig.venue.write(changed) is None, "another order was, under the same id"
+    (ready,) = socket._prepared.values()
+    late = ready.at_ns - int(PREPARED_SECONDS * 1e9) - 1
+    socket._prepared[intent.client_order_id] = msgspec.structs.replace(ready, at_ns=late)
+    assert rig.venue.write(intent) is None, "its time is of too long ago"
+    assert writes == []
+    first = socket._number
+    assert (await rig.venue.place(intent)).outcome is Outcome.PLACED
+    assert socket._number == first + 1, "built anew"
+
+    further = rig.intent(quantity="0.01")
+    rig.venue.prepare(further)
+    line.ready = False
+    assert rig.venue.write(further) is None, "nothing takes it now"
+    assert (await rig.venue.place(further)).path == "rest"
+    line.ready = True
 
 
 async def test_a_lost_connection_sends_orders_by_rest_until_it_is_back(rig: Rig) -> None:

@@ -172,6 +172,12 @@ class HandExchange:
 
     # -- the Venue port
 
+    def prepare(self, intent: OrderIntent) -> None:
+        pass
+
+    def write(self, intent: OrderIntent) -> None:
+        return None
+
     def reserve_order(self, client_order_id: str) -> float:
         return 0.0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -67,6 +67,17 @@ def mutant(name: str, rule: str, *faults: str) -> Callable[[Patches], Patches]:
         return patches
 
     return register
+
+
+def _set_committing(stack: ExitStack, committing: Callable[[Any, Any], Awaitable[None]]) -> None:
+    """Let entries wait for something else than for the end of their commit."""
+    original = Opening._durable
+
+    async def durable(self: Any, *args: Any) -> Any:
+        *before, commit, measures = args
+        return await original(self, *before, committing(self, commit), measures)
+
+    _set(stack, Opening, "_durable", durable)
 
 
 def _set(stack: ExitStack, owner: object, name: str, value: object) -> None:
@@ -228,25 +239,22 @@ def _(stack: ExitStack) -> None:
 
 @mutant("sent_before_commit", "the intent is durable before the order leaves", "57_killed_anywhere")
 def _(stack: ExitStack) -> None:
-    original = Opening._commit
+    def committing(self: Any, original: Coroutine[Any, Any, None]) -> Awaitable[None]:
+        self._background = asyncio.get_running_loop().create_task(original)
+        return asyncio.sleep(0)
 
-    async def commit(self: Any, *args: Any) -> None:
-        self._background = asyncio.get_running_loop().create_task(original(self, *args))
-
-    _set(stack, Opening, "_commit", commit)
+    _set_committing(stack, committing)
 
 
 @mutant("sent_without_database", "no durable intent, no order", "63_database_down_before")
 def _(stack: ExitStack) -> None:
-    original = Opening._commit
-
-    async def commit(self: Any, *args: Any) -> None:
+    async def committing(self: Any, original: Coroutine[Any, Any, None]) -> None:
         try:
-            await original(self, *args)
+            await original
         except StoreUnavailable:
             return
 
-    _set(stack, Opening, "_commit", commit)
+    _set_committing(stack, committing)
 
 
 @mutant("doubtful_commit_forgotten", "what became durable though given up is void, and said so", "65_commit_unknown")

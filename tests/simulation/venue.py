@@ -287,6 +287,12 @@ class SimVenue:
 
     # -- the Venue port
 
+    def prepare(self, intent: OrderIntent) -> None:
+        pass
+
+    def write(self, intent: OrderIntent) -> None:
+        return None
+
     def reserve_order(self, client_order_id: str) -> float:
         wait = max(0.0, self.link.budget_from - self.world.loop.time())
         return wait or (self.budget.reserve(client_order_id, ORDER_COSTS) if self.budget is not None else 0.0)

@@ -32,6 +32,7 @@ Subject = TypeVar("Subject", OrderIntent, Exits)
 FAILURES_ALLOWED = 5  # in a row; then the account is said to trade over REST
 LOOK_SECONDS = 1.0
 LOGON_SECONDS = 10.0
+PREPARED_SECONDS = 0.25  # a request has the time in it at which it was built
 RENEW_EARLY_SECONDS = 1_800.0  # before the exchange would end a connection for its age
 
 
@@ -56,6 +57,15 @@ class Waiting(msgspec.Struct):
 
     answer: asyncio.Future[Answered]
     until_ns: int
+
+
+class Prepared(msgspec.Struct, frozen=True, gc=False):
+    """A placement that was built ahead, at this (monotonic) time."""
+
+    intent: OrderIntent
+    at_ns: int
+    identity: str
+    message: bytes
 
 
 class Line:
@@ -227,6 +237,7 @@ class OrderSocket:
         self._failures = 0
         self._prefix = f"{clock.time_ns() // 1_000_000:x}"  # ids of an earlier process don't come again
         self._number = 0
+        self._prepared: dict[str, Prepared] = {}  # by client order id
 
     @property
     def protects(self) -> bool:
@@ -241,10 +252,27 @@ class OrderSocket:
         self._number += 1
         return f"{self._prefix}{self._number}"
 
+    def prepare(self, intent: OrderIntent, market: Market) -> None:
+        """Build a placement that is about to be asked for; it is of use for ``PREPARED_SECONDS``."""
+        if self.is_ready and (built := self._built(self._wire.place, intent, market)) is not None:
+            self._prepared[intent.client_order_id] = Prepared(intent, self._clock.monotonic_ns(), *built)
+
     def place(self, intent: OrderIntent, market: Market, *, at_once: bool) -> Sent | None:
         """Write a placement, at once or with what else is given in this turn of the event loop; None when it can't
         leave here, so that it may go another way."""
-        return self._write(self._wire.place, intent, market, at_once=at_once)
+        is_prepared = self.is_prepared(intent)
+        ready, line = self._prepared.pop(intent.client_order_id, None), self._current
+        if not is_prepared or ready is None or line is None:
+            return self._write(self._wire.place, intent, market, at_once=at_once)
+        return line.write(ready.identity, ready.message, self._timeout_ns, at_once=at_once)
+
+    def is_prepared(self, intent: OrderIntent) -> bool:
+        """Return whether a placement was built for this very intent and can be written now."""
+        ready = self._prepared.get(intent.client_order_id)
+        if ready is None or ready.intent is not intent or self._is_stale(ready, self._clock.monotonic_ns()):
+            return False
+        line = self._current
+        return line is not None and line.ready and line.connection.is_open
 
     def cancel(self, intent: OrderIntent, market: Market) -> Sent | None:
         return self._write(self._wire.cancel, intent, market)
@@ -300,16 +328,26 @@ class OrderSocket:
         line = self._current
         if line is None or not line.ready:
             return None
+        built = self._built(build, subject, market)
+        return None if built is None else line.write(*built, self._timeout_ns, at_once=at_once)
+
+    def _built(
+        self, build: Callable[[Subject, Market, str], bytes], subject: Subject, market: Market
+    ) -> tuple[str, bytes] | None:
+        """Return the id of a request and its message; None for one that can't be written."""
         identity = self.next_identity()
         try:
-            message = build(subject, market, identity)
+            return identity, build(subject, market, identity)
         except Exception as error:  # for one the exchange doesn't take so, and for a bug: not one byte of it has left
             logger.warning("%s: a request can't be written, it goes by REST: %r", self._name, error)
             return None
-        return line.write(identity, message, self._timeout_ns, at_once=at_once)
+
+    def _is_stale(self, ready: Prepared, now_ns: int) -> bool:
+        return now_ns - ready.at_ns > PREPARED_SECONDS * NS
 
     def _look(self) -> None:
         now = self._clock.monotonic_ns()
+        self._prepared = {name: one for name, one in self._prepared.items() if not self._is_stale(one, now)}
         for line, task in list(self._lines.items()):
             line.look(now)
             if task.done() and not task.cancelled():

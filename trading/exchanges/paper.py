@@ -127,6 +127,12 @@ class PaperVenue:
     def release_order(self, client_order_id: str) -> None:
         """Do nothing: nothing was taken."""
 
+    def prepare(self, intent: OrderIntent) -> None:
+        """Do nothing: nothing is written."""
+
+    def write(self, intent: OrderIntent) -> None:
+        """Do nothing: a paper order fills when its answer would be back."""
+
     async def place(self, intent: OrderIntent) -> PlaceResult:
         # What the exchange shows when the order arrives is in our book when the answer is back.
         await self._clock.sleep(2 * self._one_way)

@@ -1,8 +1,12 @@
-"""From a plan to a trade under way: reserve, make the intents durable, send."""
+"""From a plan to a trade under way: reserve, make the intents durable, send.
+
+The commit begins as soon as there is something to commit; everything else that a trade needs is done while the database
+works at it, so that the orders leave with the answer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
 import msgspec
@@ -18,6 +22,7 @@ from trading.execution.notices import Notices
 from trading.execution.order import Order
 from trading.execution.planner import Plan, intents_of, less_certain, record_of, worst_of
 from trading.execution.realised import Measure, decided
+from trading.execution.saga import Saga
 from trading.execution.trades import Trades
 from trading.messages import LIQUIDITY, Decision, LegPolicy, OrderIntent, OrderState, TradeRecord
 from trading.portfolio import InsufficientFunds
@@ -52,9 +57,6 @@ class Opening:
             intents, held = (intents[first],), tuple(intent for intent in intents if intent.leg != first)
         if refusal := self._reserve(planned, (*intents, *held)):
             return refusal
-        for intent in intents:
-            desk.footprints.begin(intent.client_order_id, Footprint(intent.market, intent.side, bot.purses.paper))
-        desk.promise(intents)
         assessment = passed.assessment
         record = record_of(planned, bot.config, trade, bot.purses.mode, now)
         if assessment is not None:
@@ -63,17 +65,24 @@ class Opening:
         if basis is not None:
             record = msgspec.structs.replace(record, basis=basis, pair=BasisStanding())
         decision = Decision(opportunity=found, verdict=ALLOWED, check="", trade_id=trade, assessment=assessment)
+        monotonic = desk.clock.monotonic_ns()
+        committing = desk.store.commit_trade(record, intents, decision)
+        measures: dict[str, Measure] = {}
+        work = self._execute(bot, record, intents, held, decision, monotonic, committing, measures)
+        self._trades.opening[trade] = worst_of(planned, paper=bot.terms.paper)
+        self._trades.run(bot.config.bot_id, trade, found.route, work)
+        # All of this turn of the event loop: the next opportunity finds it done, and so does the trade's own work.
+        for intent in intents:
+            desk.footprints.begin(intent.client_order_id, Footprint(intent.market, intent.side, bot.purses.paper))
+        desk.promise(intents)
         self._breakers.opened(trade, bot.route(desk, found).keys)
         bot.counters["trades"] += 1
         bot.open_trades.add(trade)
         bot.busy_routes[found.route] = trade
-        monotonic = desk.clock.monotonic_ns()
         age_ns = int(min(found.buy.book_age_ms, found.sell.book_age_ms) * 1e6)
         desk.stages.record_ns("book_to_decision", monotonic - found.detected_monotonic_ns + age_ns)
-        measures = {} if bot.purses.paper else decided(desk, found, intents, assessment)
-        work = self._execute(bot, record, intents, held, decision, monotonic, measures)
-        self._trades.opening[trade] = worst_of(planned, paper=bot.terms.paper)
-        self._trades.run(bot.config.bot_id, trade, found.route, work)
+        if not bot.purses.paper:
+            measures.update(decided(desk, found, intents, assessment))
         return None
 
     def _reserve(self, planned: Plan, intents: Sequence[OrderIntent]) -> Refusal | None:
@@ -109,11 +118,12 @@ class Opening:
         held: Sequence[OrderIntent],
         decision: Decision,
         decided_ns: int,
+        committing: Awaitable[None],
         measures: Mapping[str, Measure],
     ) -> None:
-        """Make the intents durable, then send them and see the trade through; legs held back follow what these fill."""
+        """Send the intents once they are durable and see the trade through; legs held back follow what these fill."""
         try:
-            await self._commit(record, intents, held, decision)
+            saga = await self._durable(bot, record, intents, held, committing, measures)
         except SwitchedOff as error:  # turned while this engine had not heard of it yet
             self._notices.refused(bot, decision.opportunity, Refusal("switch", f"{error}"))
             return
@@ -127,8 +137,7 @@ class Opening:
             return
         committed_ns = self._desk.clock.monotonic_ns()
         self._desk.stages.record_ns("decision_to_committed", committed_ns - decided_ns)
-        orders = [Order(intent, OrderState.SENDING) for intent in intents]
-        saga = self._trades.saga(bot.terms, record, orders, held, measures)
+        self._trades.keep(saga)
 
         def tell() -> None:
             self._notices.taken(bot, decision)
@@ -136,12 +145,29 @@ class Opening:
 
         await saga.send_and_settle(decided_ns, committed_ns, tell)
 
-    async def _commit(
-        self, record: TradeRecord, intents: Sequence[OrderIntent], held: Sequence[OrderIntent], decision: Decision
-    ) -> None:
-        """Make the intents durable; whatever keeps the store from it, they are not sent and hold nothing."""
+    async def _durable(
+        self,
+        bot: RunningBot,
+        record: TradeRecord,
+        intents: Sequence[OrderIntent],
+        held: Sequence[OrderIntent],
+        committing: Awaitable[None],
+        measures: Mapping[str, Measure],
+    ) -> Saga:
+        """Return the trade once its intents are durable, ready to be sent; whatever keeps the store from it, they are
+        not sent and hold nothing."""
+        saga: Saga | None = None
         try:
-            await self._desk.store.commit_trade(record, intents, decision)
+            try:
+                saga = self._trades.build(
+                    bot.terms, record, [Order(intent, OrderState.SENDING) for intent in intents], held, measures
+                )
+                saga.prepare()
+            finally:
+                await committing
         except BaseException:
+            if saga is not None:
+                self._trades.give_up(saga)
             self._release((*intents, *held))
             raise
+        return saga

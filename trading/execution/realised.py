@@ -54,10 +54,10 @@ class Measure:
         self.sent_best = self.arrival_best = 0.0
         self.sent_ns = 0
 
-    def leave(self, desk: Desk, intent: OrderIntent) -> None:
-        """Read the book just before the order is sent."""
+    def leave(self, desk: Desk, intent: OrderIntent, at_ns: int) -> None:
+        """Read the book as it is when the order is sent, at this (wall) time."""
         self.sent, self.sent_best = self._read(desk, desk.markets[intent.market], intent.side)
-        self.sent_ns = desk.clock.time_ns()
+        self.sent_ns = at_ns
 
     def arrive(self, desk: Desk, intent: OrderIntent) -> None:
         """Note the best price when the exchange is first heard of the order; once.
@@ -133,11 +133,11 @@ class Realised:
         charged = self._charged_bps if intent.attempt == 0 else 0.0
         self._measures[intent.client_order_id] = Measure(self._desk, intent, charged_bps=charged)
 
-    def leave(self, intent: OrderIntent) -> None:
-        """Read the book once, just before an order is sent."""
+    def leave(self, intent: OrderIntent, at_ns: int) -> None:
+        """Read the book that an order meets which was sent at this (wall) time; call it before any news is read."""
         measure = self._measures.get(intent.client_order_id)
         if measure is not None:
-            measure.leave(self._desk, intent)
+            measure.leave(self._desk, intent, at_ns)
 
     def hear(self, order: Order, event: OrderEvent) -> None:
         """Note when the exchange first speaks of an order."""

@@ -55,10 +55,15 @@ class Saga(Trade):
         )
         self._repairs = Repairs(self, held)
 
+    def prepare(self) -> None:
+        """Do for the first intents what can be done while they are made durable."""
+        for order in self.orders.values():
+            self._sender.prepare(order.intent, self.purse_of(order))
+
     async def send_and_settle(self, decided_ns: int, committed_ns: int, on_left: Callable[[], None]) -> None:
         """Send the first intents, decided and committed at these (monotonic) times, together; see the trade through.
 
-        ``on_left`` is called behind them, in the same turn of the event loop: it is for what no order waits for.
+        ``on_left`` is called behind them: it is for what no order waits for.
 
         Prices of a decision that had to wait (for the store, or because the machine stood still) are not sent: the
         orders are void, provably, and so is the trade.
@@ -66,9 +71,9 @@ class Saga(Trade):
         orders = list(self.orders.values())
         self._sender.check()
         self.desk.stages.record_ns("committed_to_sent", self.desk.clock.monotonic_ns() - committed_ns)
-        sending = asyncio.gather(*(self._sender.send(order, self.purse_of(order), decided_ns) for order in orders))
+        sending = [self._sender.send(order, self.purse_of(order), decided_ns) for order in orders]
         asyncio.get_running_loop().call_soon(on_left)
-        await sending
+        await asyncio.gather(*sending)
         await self.settle()
 
     async def settle(self) -> None:

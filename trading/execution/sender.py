@@ -4,8 +4,9 @@ event of the order's."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from decimal import Decimal
+from typing import Any
 
 from trading.execution.desk import Desk
 from trading.execution.order import Order
@@ -13,6 +14,7 @@ from trading.execution.realised import Realised
 from trading.messages import OrderEvent, OrderIntent, OrderState, Outcome, PlaceResult
 from trading.portfolio import Purse
 from trading.ports import LeaseLost
+from trading.tasks import failing
 
 OLDEST_DECISION_SECONDS = 2.0
 _STATES = {
@@ -39,28 +41,66 @@ class Sender:
         if not self._desk.may_send():  # the process may have stood still since the commit
             raise LeaseLost("the lease has run out and was not renewed in time")
 
-    async def send(self, order: Order, purse: Purse, decided_ns: int) -> None:
-        """Send one order unless its decision (at this monotonic time) is too old: then it is void, provably.
+    def prepare(self, intent: OrderIntent, purse: Purse) -> None:
+        """Let what sends an order get ready for it."""
+        venue = self._desk.venues.get(purse)
+        if venue is not None:
+            venue.prepare(intent)
+
+    def send(self, order: Order, purse: Purse, decided_ns: int) -> Coroutine[Any, Any, None]:
+        """Send one order within this call, as far as its venue can, unless its decision (at this monotonic time) is too
+        old: then it is void, provably. Return what waits for the answer and books it; it raises LeaseLost if nothing
+        was sent.
 
         Looked at for each order just before it leaves: a process may stand still between two of them, for longer than
         its lease lives.
         """
-        age = (self._desk.clock.monotonic_ns() - decided_ns) / 1e9
-        if age > OLDEST_DECISION_SECONDS:
-            cause = f"void: not sent, the decision was {age:.1f} s old (at most {OLDEST_DECISION_SECONDS:.0f} s)"
-            self._desk.release_budget(order.intent)
-            self._report(self._event(order.intent, OrderState.FAILED, cause=cause))
+        if self._is_void(order, decided_ns):
+            return _nothing()
+        try:
+            self.check()
+        except LeaseLost as error:
+            return failing(error)
+        now_ns = self._desk.clock.monotonic_ns()
+        writing: Awaitable[PlaceResult] | None
+        try:
+            writing = self._desk.venues[purse].write(order.intent)
+        except Exception as error:  # judged as if it had come later: it may have left
+            writing = failing(error)
+        if writing is None:
+            return self._place(order, purse, decided_ns)
+        self._note_leaving(order, now_ns)
+        return self._booked(order, purse, writing)
+
+    async def _place(self, order: Order, purse: Purse, decided_ns: int) -> None:
+        """Send an order that did not leave at once; as much may have happened meanwhile as between any two."""
+        if self._is_void(order, decided_ns):
             return
         self.check()
-        await self._place(order, purse)
+        self._note_leaving(order, self._desk.clock.monotonic_ns())
+        await self._booked(order, purse, self._desk.venues[purse].place(order.intent))
 
-    async def _place(self, order: Order, purse: Purse) -> None:
+    def _is_void(self, order: Order, decided_ns: int) -> bool:
+        """Return whether an order's decision is too old to be sent; it has failed then."""
+        age = (self._desk.clock.monotonic_ns() - decided_ns) / 1e9
+        if age <= OLDEST_DECISION_SECONDS:
+            return False
+        cause = f"void: not sent, the decision was {age:.1f} s old (at most {OLDEST_DECISION_SECONDS:.0f} s)"
+        self._desk.release_budget(order.intent)
+        self._report(self._event(order.intent, OrderState.FAILED, cause=cause))
+        return True
+
+    def _note_leaving(self, order: Order, sent_ns: int) -> None:
+        order.sent_ns = sent_ns
+        self._desk.note_sent(order.intent.client_order_id)
+        # Behind the order, and before any news: nothing has changed the book by then.
+        asyncio.get_running_loop().call_soon(self._realised.leave, order.intent, self._desk.clock.time_ns())
+
+    async def _booked(self, order: Order, purse: Purse, answering: Awaitable[PlaceResult]) -> None:
+        """Book the answer to an order that is sent, or by the first step of what is waited for."""
         intent, clock = order.intent, self._desk.clock
-        self._realised.leave(intent)
-        order.sent_ns = clock.monotonic_ns()
-        self._desk.note_sent(intent.client_order_id)
         try:
-            answer = await self._desk.venues[purse].place(intent)
+            answer = await answering
         except asyncio.CancelledError:
             cause = "the process stopped waiting for the answer"
             self._report(self._event(intent, OrderState.UNKNOWN, cause=cause))
@@ -144,3 +184,7 @@ class Sender:
             path=path,
             received_ns=self._desk.clock.time_ns(),
         )
+
+
+async def _nothing() -> None:
+    """Wait for nothing: what there was to do is done."""

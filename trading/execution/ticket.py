@@ -269,8 +269,11 @@ class Ticket(Trade):
             await super().commit(*intents)
             return
         beside = self.beside.intents(intents[0].quantity)
+        committing = self.desk.store.commit_trade(self.record, (*intents, *beside.values()), None)
+        for intent in intents:
+            self._sender.prepare(intent, self.purse)
         try:
-            await self.desk.store.commit_trade(self.record, (*intents, *beside.values()), None)
+            await committing
         except BaseException as error:
             self.protection.give_back(beside)
             if isinstance(error, StoreUnavailable | LeaseLost):

@@ -71,9 +71,22 @@ class Trades:
         held: Iterable[OrderIntent] = (),
         measures: Mapping[str, Measure] | None = None,
     ) -> Saga:
-        """Make a trade's saga; events of its orders reach it from now on. ``held`` legs wait for the others' fills."""
+        """Make a trade's saga and follow it. ``held`` legs wait for the others' fills."""
+        saga = self.build(terms, record, orders, held, measures)
+        self.keep(saga)
+        return saga
+
+    def build(
+        self,
+        terms: TradeTerms,
+        record: TradeRecord,
+        orders: Iterable[Order],
+        held: Iterable[OrderIntent] = (),
+        measures: Mapping[str, Measure] | None = None,
+    ) -> Saga:
+        """Make a trade's saga while its orders are being made durable. It is to be kept then, or given up."""
         kind = Saga if record.basis is None else BasisTrade
-        saga = kind(
+        return kind(
             self._desk,
             terms,
             record,
@@ -85,11 +98,21 @@ class Trades:
             held=held,
             measures=measures,
         )
-        self._by_trade[record.trade_id] = saga
-        self.opening.pop(record.trade_id, None)
+
+    def keep(self, saga: Saga) -> None:
+        """Follow a trade that is durable: whatever is asked about trades is asked about it too."""
+        name = saga.record.trade_id
+        self._by_trade[name] = saga
+        self.opening.pop(name, None)
         if isinstance(saga, BasisTrade) and not saga.finished:
-            self._pairs[record.trade_id] = saga
-        return saga
+            self._pairs[name] = saga
+
+    def give_up(self, saga: Saga) -> None:
+        """Forget a trade whose orders will never be sent."""
+        now_ns = self._desk.clock.time_ns()
+        for client_id, order in saga.orders.items():
+            self._by_order.pop(client_id, None)
+            self._desk.explained.end(client_id, saga.purse_of(order), now_ns)
 
     def ticket(self, terms: TradeTerms, record: TradeRecord, orders: Iterable[Order] = ()) -> Ticket:
         """Make the trade of a ticket; events of its orders, and of its market's best prices, reach it from now on."""

@@ -98,6 +98,12 @@ class CcxtSocket:
     def is_ready(self) -> bool:
         return self._line is not None and self._line.ready
 
+    def prepare(self, intent: OrderIntent, market: Market) -> None:
+        """Do nothing: ccxt writes what it builds."""
+
+    def is_prepared(self, intent: OrderIntent) -> bool:
+        return False
+
     def place(self, intent: OrderIntent, market: Market, *, at_once: bool) -> Request | None:
         """Hand a placement to ccxt, which writes it when it likes; None when it can't leave here, so that it may go
         another way."""

@@ -50,6 +50,12 @@ class OrderConnection(Protocol):
     @property
     def protects(self) -> bool: ...
 
+    def prepare(self, intent: OrderIntent, market: Market) -> None:
+        """Make ready what :meth:`place` will write, where that can be done ahead."""
+
+    def is_prepared(self, intent: OrderIntent) -> bool:
+        """Return whether :meth:`place` would take what was made ready."""
+
     def place(self, intent: OrderIntent, market: Market, *, at_once: bool) -> Any: ...
 
     def cancel(self, intent: OrderIntent, market: Market) -> Any: ...
@@ -140,6 +146,15 @@ class OrderPaths:
         task, self._task = self._task, None
         if task is not None:
             await end_tasks((task,))
+
+    def prepare(self, intent: OrderIntent, market: Market) -> None:
+        """Make a placement ready that is about to be written."""
+        if self._socket is not None:
+            self._socket.prepare(intent, market)
+
+    def is_prepared(self, intent: OrderIntent) -> bool:
+        """Return whether a placement was made ready and would leave by WebSocket now."""
+        return self._socket is not None and self._socket.is_prepared(intent)
 
     def write(self, intent: OrderIntent, market: Market, *, at_once: bool) -> Any:
         """Write a placement, now or (not ``at_once``) with what else is given in this turn of the event loop.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -293,6 +293,20 @@ class CcxtVenue:
     def release_order(self, client_order_id: str) -> None:
         self._calls.budget.release(client_order_id)
 
+    def prepare(self, intent: OrderIntent) -> None:
+        market = self._names.market(intent.market)
+        if market is not None and intent.kind is OrderKind.LIMIT and not self._refusal(intent, market):
+            self._orders.prepare(intent, market)
+
+    def write(self, intent: OrderIntent) -> Coroutine[Any, Any, PlaceResult] | None:
+        market = self._names.market(intent.market)
+        budget = self._calls.budget
+        if market is None or not self._orders.is_prepared(intent) or self._refusal(intent, market):
+            return None
+        if budget.use(intent.client_order_id, self._place_costs) > 0:
+            return None
+        return self._placed(intent, market, self._written(intent, market))
+
     async def place(self, intent: OrderIntent) -> PlaceResult:
         market = self._names.market(intent.market)
         budget = self._calls.budget
@@ -307,9 +321,14 @@ class CcxtVenue:
         if wait > 0:
             message = f"the request budget of {self.exchange} is used up for {wait:.2f} s"
             return PlaceResult(outcome=Outcome.REJECTED, code="BUDGET", message=message)
+        return await self._placed(intent, market, self._written(intent, market))
+
+    def _written(self, intent: OrderIntent, market: Market) -> Any:
         # What doesn't need to be done before it leaves is done behind it. Where budget is reserved, another leg of the
         # trade is about to be given, and both leave together.
-        sent = self._orders.write(intent, market, at_once=not budget.has_reserved)
+        return self._orders.write(intent, market, at_once=not self._calls.budget.has_reserved)
+
+    async def _placed(self, intent: OrderIntent, market: Market, sent: Any) -> PlaceResult:
         self._own.touch(market)
         answer = HttpAnswer(naming=self.dialect.wire_id(intent))
         reply = await self._calls.once("place", answer, lambda: self._orders.place(sent, intent, market))
