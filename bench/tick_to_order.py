@@ -5,6 +5,8 @@ a process of their own, with the configured kind of database, in one of its own.
 replaced: feed, book, hub, detector, gate, the durable intent of both orders, venue, order WebSocket. The market that
 is traded is frozen; each round moves one price so that one trade pays, on the one exchange and the other in turn, and
 waits until it has settled. Market data comes ``MARKET_MS`` late, so that the call that moved the price is over then.
+A market whose price jumps by a hundredth twice a second would rightly be expected to drift by more than that is worth:
+``drift_sigmas`` is set to nothing, and all else of the rating is as it comes.
 
 Rounds take turns: in ``still`` ones nothing else moves, and for half a second before the frame the process has done
 nothing; in ``moving`` ones a second market, which another bot of the same owner watches, is quoted anew
@@ -25,6 +27,7 @@ import contextlib
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from itertools import pairwise
 from statistics import fmean, median, quantiles
 from typing import TYPE_CHECKING, Any
@@ -43,6 +46,8 @@ from bots.services.bots import bot_create
 from bots.services.demo import pairs_across
 from bots.services.exchanges import exchange_create, markets_sync
 from bots.services.installation import installation_get
+from risk.models import SlippageSettings
+from risk.services.rating_settings import settings_ensure, slippage_update
 from trading.config import Credentials, ExchangeSpec
 from trading.exchanges.connection import Connection
 from trading.exchanges.markets import load_markets
@@ -70,7 +75,7 @@ SIMULATOR_OPTIONS = (
 )  # fmt: skip
 MARKET_MS = 20
 BID, ASK = "50000", "50001"
-# A hundred basis points above the other's asks, and deep: less is left to a rating that sees prices jump.
+# A hundred basis points above the other's asks, and deep.
 PAYING_BID, PAYING_ASK = "50500", "50501"
 DEPTH = "5"
 
@@ -143,7 +148,13 @@ class Watch:
 def _seed(simulator: Simulator) -> None:
     """Make an owner with a bot that wants to run."""
     installation_get()
-    owner = get_user_model().objects.create_user("bench")
+    users = get_user_model().objects
+    owner = users.create_user("bench")
+    slippage_update(
+        actor=users.create_superuser("bench-operator"),
+        values={"drift_sigmas": Decimal(0)},
+        seen_version=settings_ensure(SlippageSettings).version,
+    )
     exchanges, accounts = [], []
     for name in EXCHANGES:
         urls = {"rest": _origin(simulator.rest[name]), "ws": _origin(simulator.ws[name])}
