@@ -54,7 +54,8 @@ def run(*, fast: bool, pytest_arguments: Sequence[str], strict: bool) -> int:
         reports = Path(scratch)
         embedded = {"DATABASE_URL": "", "REDIS_URL": "", "CELERY_BROKER_URL": ""}
         # As many as cores: what they start (exchanges, hosts) are processes too, and time limits are theirs to share.
-        parallel = ["-n", "2", "--dist", "loadfile"]
+        # Files keep the order that tests/conftest.py gives them.
+        parallel = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
         chosen = list(pytest_arguments)
         results.append(
             pytest("tests, embedded", "not browser and not services", [*parallel, *chosen], embedded, reports)
