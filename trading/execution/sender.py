@@ -42,10 +42,11 @@ class Sender:
             raise LeaseLost("the lease has run out and was not renewed in time")
 
     def prepare(self, intent: OrderIntent, purse: Purse) -> None:
-        """Let what sends an order get ready for it."""
-        venue = self._desk.venues.get(purse)
-        if venue is not None:
-            venue.prepare(intent)
+        """Let what sends an order get ready for it; one that can't is placed all the same."""
+        try:
+            self._desk.venues[purse].prepare(intent)
+        except Exception as error:
+            self._desk.alarm(f"order {intent.client_order_id}: preparing it raised {type(error).__name__}")
 
     def send(self, order: Order, purse: Purse, decided_ns: int) -> Coroutine[Any, Any, None]:
         """Send one order within this call, as far as its venue can, unless its decision (at this monotonic time) is too
