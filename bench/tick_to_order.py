@@ -15,9 +15,9 @@ one exchange in a recorded quiet evening (../shared/data), so the second is what
 
 ``frame_to_detected`` begins where the connection is handed the frame of the book that made the opportunity, before it
 is decoded; ``detected_to_decided`` is the gate, the plan and the reservations; ``decided_to_committed`` the commit and
-the ways to the database and back, and what is done meanwhile; ``committed_to_written`` ends when the later of the two orders has been
-handed to the system. ``total`` is all of it. Milliseconds of wall time, of each trade; the means of the stages add up
-to the total's, medians need not.
+the ways to the database and back, and what is done meanwhile; ``committed_to_written`` ends when the later of the two
+orders has been handed to the system. ``total`` is all of it. Milliseconds of wall time, of each trade; the means of the
+stages add up to the total's, medians need not.
 """
 
 from __future__ import annotations
