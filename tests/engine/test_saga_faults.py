@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.engine.worlds import World
+from tests.engine.worlds import FaultyVenue, World
 from tests.execution.makers import event
 from trading.messages import OrderEvent, OrderIntent, Outcome, PlaceResult
 from trading.messages import OrderState as S
@@ -261,6 +262,60 @@ async def test_a_venue_that_raises_leaves_an_unknown_order() -> None:
     assert world.store.history[first.client_order_id] == [S.PENDING, S.SENDING, S.UNKNOWN, S.FAILED]
     assert record.state in {T.CLOSED, T.EXPOSED}
     world.check_result(record)
+    world.check_money()
+    await world.stop()
+
+
+async def test_a_venue_that_cannot_prepare_an_order_is_alarmed_and_sends_it_all_the_same() -> None:
+    world = await world_with()
+
+    def broken(intent: OrderIntent) -> None:
+        raise RuntimeError("a bug in the venue")
+
+    world.one_venue.prepare = broken  # type: ignore[method-assign]
+    record = await world.trade()
+    assert record.state is T.CLOSED
+    assert any("preparing it raised RuntimeError" in alarm for alarm in world.alarms)
+    sent_once(world)
+    await world.stop()
+
+
+async def test_an_order_that_is_written_within_the_call_is_sent_once_and_measured() -> None:
+    world = await world_with()
+    written: list[str] = []
+
+    def write(venue: FaultyVenue) -> Callable[[OrderIntent], Awaitable[PlaceResult]]:
+        def note(intent: OrderIntent) -> Awaitable[PlaceResult]:
+            written.append(intent.client_order_id)
+            return venue.place(intent)
+
+        return note
+
+    for venue in (world.one_venue, world.other_venue):
+        venue.write = write(venue)  # type: ignore[assignment, method-assign]
+    record = await world.trade()
+    assert record.state is T.CLOSED
+    assert set(written) == set(world.store.intents) == set(world.store.slippage)
+    sent_once(world)
+    world.check_result(record)
+    world.check_money()
+    await world.stop()
+
+
+async def test_a_venue_that_raises_while_it_writes_leaves_an_unknown_order() -> None:
+    world = await world_with()
+    asked: list[OrderIntent] = []
+
+    def breaks_once(intent: OrderIntent) -> None:
+        asked.append(intent)
+        if len(asked) == 1:
+            raise RuntimeError("a bug in the venue")
+
+    world.one_venue.write = breaks_once  # type: ignore[method-assign]
+    await world.trade()
+    assert any("venue raised RuntimeError" in alarm for alarm in world.alarms)
+    first = asked[0]
+    assert S.UNKNOWN in world.store.history[first.client_order_id]
     world.check_money()
     await world.stop()
 

@@ -91,3 +91,32 @@ async def test_a_trade_the_store_refuses_stops_its_bot_and_holds_nothing_of_the_
     assert [bot.observed for bot in world.engine.status().bots] == ["failed", "running"]
     world.check_nothing_held()
     await world.stop()
+
+
+class AbsentStore(MemoryStore):
+    """Takes no trade: its database is not there. ``given`` are the orders it was asked to make durable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.given: list[OrderIntent] = []
+
+    async def commit_trade(self, trade: TradeRecord, intents: Sequence[OrderIntent], decision: Decision) -> None:
+        self.given += intents
+        raise StoreUnavailable("the database is not there")
+
+
+async def test_a_trade_that_does_not_become_durable_is_in_no_list_and_its_account_is_watched_as_before() -> None:
+    store = AbsentStore()
+    world = world_on(store)
+    await world.start()
+    await world.edge()
+    await world.clock.settle()
+    trades, desk = world.engine.trades, world.engine.desk
+    assert len(store.given) == 2
+    assert not any(venue.sent for venue in (world.one_venue, world.other_venue))
+    assert trades.followed() == []
+    assert trades.opening == {}
+    assert all(trades.of_order(intent.client_order_id) is None for intent in store.given)
+    assert not any(desk.explained._underway.values())
+    world.check_nothing_held()
+    await world.stop()
