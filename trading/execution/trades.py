@@ -63,19 +63,6 @@ class Trades:
         self._finished: OrderedDict[str, None] = OrderedDict()
         self._ending = False
 
-    def saga(
-        self,
-        terms: TradeTerms,
-        record: TradeRecord,
-        orders: Iterable[Order],
-        held: Iterable[OrderIntent] = (),
-        measures: Mapping[str, Measure] | None = None,
-    ) -> Saga:
-        """Make a trade's saga and follow it. ``held`` legs wait for the others' fills."""
-        saga = self.build(terms, record, orders, held, measures)
-        self.keep(saga)
-        return saga
-
     def build(
         self,
         terms: TradeTerms,
@@ -84,7 +71,10 @@ class Trades:
         held: Iterable[OrderIntent] = (),
         measures: Mapping[str, Measure] | None = None,
     ) -> Saga:
-        """Make a trade's saga while its orders are being made durable. It is to be kept then, or given up."""
+        """Make a trade's saga, also while its orders are being made durable: it is to be kept then, or given up.
+
+        ``held`` legs wait for the others' fills.
+        """
         kind = Saga if record.basis is None else BasisTrade
         return kind(
             self._desk,
@@ -138,7 +128,11 @@ class Trades:
 
     def take(self, terms: TradeTerms, record: TradeRecord, orders: Iterable[Order]) -> Trade:
         """Make what a trade of before is, by its record."""
-        return self.saga(terms, record, orders) if record.ticket is None else self.ticket(terms, record, orders)
+        if record.ticket is not None:
+            return self.ticket(terms, record, orders)
+        saga = self.build(terms, record, orders)
+        self.keep(saga)
+        return saga
 
     def followed(self) -> list[Trade]:
         """Return every trade whose orders' events are listened to."""
